@@ -1,0 +1,217 @@
+"""Optimizers: how parameters follow their gradients.
+
+An optimizer sees (name, value, grad) triples, changes the values in place and remembers what it
+needs under the names. It knows nothing of layers, so it serves hand-written loops and arrays of
+one's own just as well.
+
+A step is a dozen passes of simple arithmetic over every parameter. Each parameter is walked in
+blocks that stay in the first cache with their state, so memory is read and written once per step
+rather than once per pass, and the only temporary is one block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 4096  # elements
+
+
+class Optimizer:
+    """Base class: walks the parameters and keeps their state.
+
+    A subclass names its state arrays in `slots` and moves one block in `step`.
+
+    Attributes
+    ----------
+    learning_rate : float
+        May be changed between steps.
+    """
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, learning_rate: float) -> None:
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate: expected a number above 0, got {learning_rate!r}")
+        self.learning_rate = learning_rate
+        self.steps = 0
+        self._state: dict[str, list[NDArray]] = {}
+
+    def update(self, parameters: Iterable[tuple[str, NDArray, NDArray | None]]) -> None:
+        """Take one step: change every value in place.
+
+        Parameters
+        ----------
+        parameters : iterable of (name, value, grad)
+            As `Sequential.parameters` gives them. Names tell parameters apart from step to step;
+            values are C-contiguous.
+        """
+        self.steps += 1
+        for name, value, grad in parameters:
+            if grad is None:
+                raise ValueError(f"parameters: {name!r} has no gradient; run backward first")
+            if name not in self._state:
+                self._state[name] = [np.zeros_like(value) for _ in self.slots]
+            state = self._state[name]
+            shapes = {array.shape for array in (value, grad, *state)}
+            if len(shapes) > 1 or not value.flags.c_contiguous:
+                raise ValueError(
+                    f"parameters: {name!r}: expected a C-contiguous value with a gradient and a "
+                    f"state of its shape, got shapes {sorted(shapes)} (one optimizer serves "
+                    f"one model)"
+                )
+            for block in _blocks(value, grad, *state):
+                self.step(*block)
+
+    def step(self, value: NDArray, grad: NDArray, *state: NDArray) -> None:
+        """Move one block."""
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent.
+
+    With g = grad + weight_decay · value and v = momentum · v + g, a step subtracts
+    learning_rate · v, or learning_rate · (g + momentum · v) with Nesterov.
+
+    Parameters
+    ----------
+    learning_rate : float
+    momentum : float
+        In [0, 1).
+    nesterov : bool
+        Look ahead along the momentum.
+    weight_decay : float
+        Pull towards zero, on every parameter, biases included.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import SGD
+    >>> value = np.array([1.0, 2.0])
+    >>> SGD(0.5).update([("value", value, np.array([1.0, 0.0]))])
+    >>> value
+    array([0.5, 2. ])
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        *,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.momentum = _fraction("momentum", momentum)
+        if nesterov and not momentum:
+            raise ValueError("nesterov: expected a momentum above 0 with it, got 0")
+        if not weight_decay >= 0:
+            raise ValueError(f"weight_decay: expected at least 0, got {weight_decay!r}")
+        self.nesterov = nesterov
+        self.weight_decay = weight_decay
+        self.slots = ("velocity",) if momentum else ()
+
+    def step(self, value: NDArray, grad: NDArray, *state: NDArray) -> None:
+        move = value * self.weight_decay
+        move += grad
+        if self.momentum:
+            (velocity,) = state
+            velocity *= self.momentum
+            velocity += move
+            if self.nesterov:
+                move += self.momentum * velocity
+            else:
+                move[:] = velocity
+        move *= self.learning_rate
+        value -= move
+
+
+class Adam(Optimizer):
+    """Adam: steps scaled by running means of the gradient and of its square.
+
+    With both means corrected for their start at zero, a step subtracts
+    learning_rate · mean / (sqrt(square) + epsilon).
+
+    Parameters
+    ----------
+    learning_rate : float
+    beta1, beta2 : float
+        How much of the running means of gradient and square survives a step; in [0, 1).
+    epsilon : float
+        Keeps the quotient finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import Adam
+    >>> value = np.array([1.0, 2.0])
+    >>> Adam(0.5).update([("value", value, np.array([1e-3, -10.0]))])
+    >>> value.round(3)
+    array([0.5, 2.5])
+    """
+
+    slots = ("mean", "square")
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        *,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.beta1 = _fraction("beta1", beta1)
+        self.beta2 = _fraction("beta2", beta2)
+        if not epsilon > 0:
+            raise ValueError(f"epsilon: expected a number above 0, got {epsilon!r}")
+        self.epsilon = epsilon
+
+    def step(self, value: NDArray, grad: NDArray, *state: NDArray) -> None:
+        mean, square = state
+        # Both corrections are numbers; they go into the rate and epsilon, not into a pass.
+        correction = math.sqrt(1 - self.beta2**self.steps)
+        rate = self.learning_rate * correction / (1 - self.beta1**self.steps)
+        move = grad - mean
+        move *= 1 - self.beta1
+        mean += move
+        np.multiply(grad, grad, out=move)
+        move -= square
+        move *= 1 - self.beta2
+        square += move
+        np.sqrt(square, out=move)
+        move += self.epsilon * correction
+        np.divide(mean, move, out=move)
+        move *= rate
+        value -= move
+
+
+OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {"adam": Adam, "sgd": SGD}
+
+
+def get_optimizer(optimizer: str | Optimizer) -> Optimizer:
+    """Return a new optimizer with this name; an object is returned as it is."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"optimizer: expected one of {sorted(OPTIMIZERS)} or an Optimizer, got {optimizer!r}"
+        )
+    return OPTIMIZERS[optimizer]()
+
+
+def _blocks(*arrays: NDArray) -> Iterator[list[NDArray]]:
+    """Yield flat views of the same piece of every array."""
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, flat[0].size, BLOCK):
+        yield [array[start : start + BLOCK] for array in flat]
+
+
+def _fraction(name: str, value: float) -> float:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name}: expected a number in [0, 1), got {value!r}")
+    return value
