@@ -1,0 +1,135 @@
+"""Convolution as a layer: parameters and bookkeeping around ``functional.conv2d``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv import functional as F
+
+from .initializers import glorot_uniform, he_uniform
+from .layer import Layer, Shape, check_activation, check_image_shape, positive_int
+
+
+class Conv2D(Layer):
+    """2-D convolution of (N, IC, IH, IW) to (N, filters, OH, OW), with bias and ReLU fused.
+
+    Parameters
+    ----------
+    filters : int
+        Output channels OC.
+    kernel_size : int or pair of int
+        KH and KW.
+    stride, padding, dilation, groups
+        As in `fastconv.conv2d`; `padding` also takes ``"same"`` and ``"valid"``.
+    bias : bool
+        Whether to add one number per filter.
+    activation : None or "relu"
+        Applied while the result is stored, at no cost.
+
+    Notes
+    -----
+    ``params["kernel"]`` is (filters, IC // groups, KH, KW), He-initialised when the activation is
+    ReLU and Glorot-initialised otherwise; ``params["bias"]`` is (filters,), zero at first.
+
+    Examples
+    --------
+    >>> from fastconv import Conv2D, Sequential
+    >>> model = Sequential([Conv2D(8, 3, padding="same", activation="relu")],
+    ...                    input_shape=(3, 32, 32))
+    >>> model.output_shape
+    (8, 32, 32)
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        *,
+        stride: int | tuple[int, int] = 1,
+        padding: Any = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        activation: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.filters = positive_int("filters", filters)
+        self.kernel_size = _size(kernel_size)
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.groups = positive_int("groups", groups)
+        self.bias = bool(bias)
+        self.activation = check_activation(activation)
+
+    @property
+    def _geometry(self) -> dict[str, Any]:
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+        }
+
+    def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> Shape:
+        check_image_shape(self, input_shape)
+        IC, OC = input_shape[0], self.filters
+        KH, KW = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
+        if IC % self.groups or OC % self.groups:
+            raise ValueError(
+                f"Conv2D: groups: expected a divisor of the input's {IC} and the layer's {OC} "
+                f"channels, got {self.groups}"
+            )
+        shape = (OC, IC // self.groups, KH, KW)
+        fan_in, fan_out = IC // self.groups * KH * KW, OC // self.groups * KH * KW
+
+        def initial() -> NDArray:
+            if self.activation == "relu":
+                return he_uniform(shape, fan_in, rng, dtype)
+            return glorot_uniform(shape, fan_in, fan_out, rng, dtype)
+
+        kernel = self.add_parameter("kernel", shape, initial)
+        if self.bias:
+            self.add_parameter("bias", (OC,), lambda: np.zeros(OC, dtype))
+        # An empty batch costs nothing and leaves the formula for (OH, OW), and every check of
+        # the geometry, in one place.
+        empty = F.conv2d(np.empty((0, *input_shape), dtype), kernel, **self._geometry)
+        _, _, OH, OW = empty.shape
+        self.multiply_adds = OH * OW * kernel.size
+        return OC, OH, OW
+
+    def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        y = F.conv2d(
+            x,
+            self.params["kernel"],
+            self.params.get("bias"),
+            activation=self.activation,
+            **self._geometry,
+        )
+        if training:
+            self.saved = x, (y if self.activation == "relu" else None)
+        return y
+
+    def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
+        x, y = self.take_saved()
+        kernel = self.params["kernel"]
+        if y is not None:
+            dy = F.relu_backward(dy, y)
+        self.grads["kernel"] = F.conv2d_backward_kernel(dy, x, kernel.shape, **self._geometry)
+        if self.bias:
+            self.grads["bias"] = F.conv2d_backward_bias(dy)
+        if not need_dx:
+            return None
+        return F.conv2d_backward_input(dy, kernel, x.shape, **self._geometry)
+
+
+def _size(kernel_size: Any) -> int | tuple[int, int]:
+    if not isinstance(kernel_size, (tuple, list)):
+        return positive_int("kernel_size", kernel_size)
+    if len(kernel_size) != 2:
+        raise ValueError(f"kernel_size: expected an integer or a pair, got {kernel_size!r}")
+    KH, KW = (positive_int("kernel_size", size) for size in kernel_size)
+    return KH, KW

@@ -1,0 +1,54 @@
+"""Dropout: while training, forget a random part of the activations."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .layer import Layer, Shape
+
+
+class Dropout(Layer):
+    """Zero each activation with probability `rate` and scale the others by 1 / (1 - rate).
+
+    Outside training the input passes through untouched. The draws come from the model's
+    generator, so a seeded model drops the same activations every time.
+
+    Parameters
+    ----------
+    rate : float
+        Probability of being dropped, at least 0 and below 1.
+
+    Examples
+    --------
+    >>> from fastconv import Dropout
+    >>> Dropout(0.5)
+    Dropout(0.5)
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate: expected a number in [0, 1), got {rate!r}")
+        self.rate = float(rate)
+
+    def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> Shape:
+        self._rng = rng
+        return input_shape
+
+    def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        if not training:
+            return x
+        # The mask has x's memory order: its draws run along memory and the products below need
+        # no transposition. It holds 0 or 1 / (1 - rate).
+        mask = np.empty_like(x)
+        draws = mask.ravel(order="K")
+        self._rng.random(out=draws, dtype=draws.dtype.type)
+        np.greater_equal(draws, self.rate, out=draws)
+        draws *= 1 / (1 - self.rate)
+        self.saved = mask
+        return x * mask
+
+    def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
+        mask = self.take_saved()
+        return dy * mask if need_dx else None

@@ -1,0 +1,60 @@
+"""Max pooling as a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastconv import functional as F
+
+from .layer import Layer, Shape, check_image_shape
+
+
+class MaxPool(Layer):
+    """Largest value of every window: (N, C, IH, IW) to (N, C, OH, OW).
+
+    Parameters
+    ----------
+    size : int or pair of int
+        Height and width of the window.
+    stride : int or pair of int, optional
+        Distance between windows; `size` when not given.
+    padding : int or pair
+        As in `fastconv.max_pool2d`.
+
+    Examples
+    --------
+    >>> from fastconv import MaxPool, Sequential
+    >>> Sequential([MaxPool(2)], input_shape=(8, 32, 32)).output_shape
+    (8, 16, 16)
+    """
+
+    def __init__(
+        self,
+        size: int | tuple[int, int],
+        *,
+        stride: int | tuple[int, int] | None = None,
+        padding: Any = 0,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.stride = stride
+        self.padding = padding
+
+    def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> Shape:
+        check_image_shape(self, input_shape)
+        return self.forward(np.empty((0, *input_shape), dtype)).shape[1:]
+
+    def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        geometry = {"stride": self.stride, "padding": self.padding}
+        if not training:
+            return F.max_pool2d(x, self.size, **geometry)
+        y, indices = F.max_pool2d(x, self.size, return_indices=True, **geometry)
+        self.saved = indices, x.shape
+        return y
+
+    def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
+        indices, input_shape = self.take_saved()
+        return F.max_pool2d_backward(dy, indices, input_shape) if need_dx else None

@@ -1,0 +1,374 @@
+"""A chain of layers: the model.
+
+`Sequential` holds the layers, gives them their shapes, and runs them forwards and backwards. All
+loops over batches are in ``fit.py``, the file format is in ``files.py``; the methods here open
+onto them.
+
+Activations are kept channels-last between layers, the order in which the engine's tiles read
+contiguous memory. A batch is brought to that order once, on the way in; every layer answers in
+the order it was given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastconv import functional as F
+from fastconv.losses import Loss
+from fastconv.optim import Optimizer
+
+from . import files
+from . import fit as loops
+from .layer import Layer, Parameter, Shape, positive_int
+
+
+class Sequential:
+    """A model that is a chain of layers.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        In order. Each layer object may stand in the chain once.
+    input_shape : tuple of int, optional
+        Shape of one sample, ``(C, H, W)`` or ``(features,)``. Without it the model takes the
+        shape of the first batch it meets.
+    seed : int or numpy.random.Generator, optional
+        Source of every random number of the model: first values, shuffling, dropout. The same
+        seed gives the same bits.
+    dtype : "float32" or "float64"
+        Type of parameters and activations; batches of other real types are converted.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    input_shape, output_shape : tuple of int or None
+        Shapes of one sample; None until the model is built.
+    metadata : dict
+        Anything JSON can hold; saved and loaded with the model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import Conv2D, Dense, Flatten, MaxPool, Sequential
+    >>> model = Sequential([
+    ...     Conv2D(8, 3, padding="same", activation="relu"),
+    ...     MaxPool(2),
+    ...     Flatten(),
+    ...     Dense(10),
+    ... ], seed=0)
+    >>> model.forward(np.zeros((5, 1, 28, 28))).shape
+    (5, 10)
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        *,
+        input_shape: Shape | None = None,
+        seed: int | np.random.Generator | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        self.layers = list(layers)
+        for layer in self.layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layers: expected Layer objects, got {layer!r}")
+        if not self.layers or len(set(map(id, self.layers))) < len(self.layers):
+            raise ValueError("layers: expected at least one, and each layer object only once")
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
+        self.dtype = np.dtype(dtype)
+        self.rng = np.random.default_rng(seed)
+        self.metadata: dict[str, Any] = {}
+        self.input_shape: Shape | None = None
+        self._shapes: list[Shape] = []
+        if input_shape is not None:
+            self.build(input_shape)
+
+    def build(self, input_shape: Shape) -> None:
+        """Give every layer its input's shape, which makes the parameters.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Shape of one sample.
+
+        Raises
+        ------
+        ValueError
+            If the model is built already, or a layer cannot take the shape it is given.
+        """
+        if self.input_shape is not None:
+            raise ValueError(f"build: the model is built already, for {self.input_shape}")
+        sample = shape = tuple(positive_int("input_shape", size) for size in input_shape)
+        shapes = []
+        for position, layer in enumerate(self.layers):
+            shape = tuple(layer.build(shape, self.rng, self.dtype))
+            shapes.append(shape)
+            for name, value in layer.params.items():
+                if value.dtype != self.dtype or not value.flags.c_contiguous:
+                    raise ValueError(
+                        f"layer {position}, {layer!r}: parameter {name!r}: expected a "
+                        f"C-contiguous array of {self.dtype}, got strides {value.strides} "
+                        f"of {value.dtype}"
+                    )
+        self.input_shape, self._shapes = sample, shapes
+
+    @property
+    def output_shape(self) -> Shape | None:
+        return self._shapes[-1] if self._shapes else None
+
+    def forward(self, x: ArrayLike, *, training: bool = False) -> NDArray:
+        """Run a batch through the layers.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, *input_shape)
+        training : bool
+            Whether `backward` will follow, and whether dropout is active.
+
+        Returns
+        -------
+        ndarray, shape (N, *output_shape)
+        """
+        y = self._checked(x).astype(self.dtype, copy=False)
+        if y.ndim == 4:
+            y = F.as_channels_last(y)
+        for layer in self.layers:
+            y = layer.forward(y, training=training)
+        return y
+
+    def _checked(self, x: ArrayLike) -> NDArray:
+        """Return x as an array of samples that the model takes; build the model for the first."""
+        x = np.asarray(x)
+        if x.dtype.kind not in "biuf":
+            raise TypeError(f"x: expected an array of real numbers, got {x.dtype}")
+        if self.input_shape is None and x.ndim > 1:
+            self.build(x.shape[1:])
+        if x.ndim < 2 or x.shape[1:] != self.input_shape:
+            expected = ", ".join(map(str, self.input_shape or ("...",)))
+            raise ValueError(f"x: expected shape (N, {expected}), got {x.shape}")
+        return x
+
+    def backward(self, dy: NDArray, *, need_dx: bool = False) -> NDArray | None:
+        """Fill every layer's gradients from the last ``forward(..., training=True)``.
+
+        Parameters
+        ----------
+        dy : ndarray, shape (N, *output_shape)
+            Gradient of the loss with respect to the model's output.
+        need_dx : bool
+            Whether the gradient with respect to the model's input is wanted too. Without it no
+            work is done below the first layer that has parameters.
+
+        Returns
+        -------
+        ndarray of shape (N, *input_shape), or None
+        """
+        layers = self.layers
+        if not need_dx:
+            with_params = (i for i, layer in enumerate(layers) if layer.params)
+            layers = layers[next(with_params, len(layers)) :]
+        gradient: Any = dy
+        for layer in reversed(layers):
+            gradient = layer.backward(gradient, need_dx=need_dx or layer is not layers[0])
+        return gradient if need_dx else None
+
+    def parameters(self) -> list[Parameter]:
+        """Return (name, value, grad) of every parameter; names are like ``"0.kernel"``.
+
+        `value` is the array the model uses: changing it in place changes the model. `grad` is
+        None before the first `backward`.
+        """
+        return [
+            Parameter(f"{position}.{name}", value, layer.grads.get(name))
+            for position, layer in enumerate(self.layers)
+            for name, value in layer.params.items()
+        ]
+
+    def summary(self) -> str:
+        """Return a table of layers, output shapes, parameters and multiply-adds per sample.
+
+        Examples
+        --------
+        >>> from fastconv import Dense, Flatten, Sequential
+        >>> print(Sequential([Flatten(), Dense(10)], input_shape=(1, 8, 8)).summary())
+        layer      output shape  parameters  multiply-adds
+        --------------------------------------------------
+        Flatten()  (64,)                  0              0
+        Dense(10)  (10,)                650            640
+        --------------------------------------------------
+        total                           650            640
+        """
+        if self.input_shape is None:
+            raise ValueError(
+                "summary: the model has no shapes yet; give it input_shape= or a first batch"
+            )
+        names = ["layer", *map(repr, self.layers), "total"]
+        shapes = ["output shape", *map(str, self._shapes), ""]
+        sizes = [sum(value.size for value in layer.params.values()) for layer in self.layers]
+        work = [layer.multiply_adds for layer in self.layers]
+        columns = [
+            names,
+            shapes,
+            ["parameters", *(f"{size:,}" for size in [*sizes, sum(sizes)])],
+            ["multiply-adds", *(f"{count:,}" for count in [*work, sum(work)])],
+        ]
+        widths = [max(map(len, column)) for column in columns]
+        lines = [
+            f"{name:{widths[0]}}  {shape:{widths[1]}}  {size:>{widths[2]}}  {count:>{widths[3]}}"
+            for name, shape, size, count in zip(*columns, strict=True)
+        ]
+        rule = "-" * len(lines[0])
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+    def train_batch(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        optimizer: Optimizer,
+        loss: str | Loss = "softmax_cross_entropy",
+    ) -> float:
+        """Take one step on one batch and return its loss.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, *input_shape)
+        y : array_like
+            What `loss` compares with: labels (N,) for the default.
+        optimizer : Optimizer
+            An object, since it carries its state from step to step.
+        loss : str or callable
+            See `fit`.
+        """
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"optimizer: expected an Optimizer such as SGD(0.1), which remembers its earlier "
+                f"steps, got {optimizer!r}"
+            )
+        return loops.train_step(self, x, np.asarray(y), optimizer, loops.loss_for(self, loss))[0]
+
+    def fit(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        epochs: int = 1,
+        batch_size: int = 32,
+        optimizer: str | Optimizer = "adam",
+        loss: str | Loss = "softmax_cross_entropy",
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        shuffle: bool = True,
+        progress: bool = True,
+    ) -> loops.History:
+        """Train on (x, y) for a number of epochs.
+
+        Parameters
+        ----------
+        x : array_like, shape (samples, *input_shape)
+            Any real type; batches are converted one at a time.
+        y : array_like, shape (samples, ...)
+            What `loss` compares with: integer labels (samples,) for the default.
+        epochs : int
+            Passes over the data.
+        batch_size : int
+            Samples per step; the last step of an epoch takes what is left.
+        optimizer : "adam", "sgd" or Optimizer
+            A name stands for a new optimizer with its default settings.
+        loss : "softmax_cross_entropy", "mse" or callable
+            A callable is given (outputs, targets) and returns the mean loss and its gradient
+            with respect to the outputs.
+        validation_data : (x, y), optional
+            Evaluated after every epoch.
+        shuffle : bool
+            Whether every epoch takes the samples in a new random order.
+        progress : bool
+            Print one line per epoch, and a bar meanwhile where tqdm is installed.
+
+        Returns
+        -------
+        History
+            One number per epoch in plain lists.
+
+        Notes
+        -----
+        Ctrl-C raises KeyboardInterrupt and leaves the model usable, as the last step left it.
+        """
+        return loops.fit(
+            self,
+            x,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            loss=loss,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            progress=progress,
+        )
+
+    def evaluate(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        batch_size: int = 128,
+        loss: str | Loss = "softmax_cross_entropy",
+    ) -> dict[str, float]:
+        """Return the mean loss on (x, y) and, for integer labels, the accuracy.
+
+        Returns
+        -------
+        dict
+            ``{"loss": ..., "accuracy": ...}``
+        """
+        return loops.evaluate(self, x, y, batch_size=batch_size, loss=loss)
+
+    def predict(self, x: ArrayLike, *, batch_size: int = 128) -> NDArray:
+        """Return the outputs for all samples of x, computed batch by batch.
+
+        Returns
+        -------
+        ndarray, shape (samples, *output_shape)
+        """
+        return loops.predict(self, x, batch_size=batch_size)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write layers, parameters and metadata to one file, whole or not at all.
+
+        The path is used as it is. The file is a NumPy ``.npz``; it holds no code.
+        """
+        files.save(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        layers: Iterable[type[Layer]] = (),
+        seed: int | np.random.Generator | None = None,
+    ) -> Sequential:
+        """Read a model that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+        layers : iterable of Layer classes
+            Your own layer classes that the file may name.
+        seed : int or numpy.random.Generator, optional
+            For shuffling and dropout from here on.
+
+        Raises
+        ------
+        ValueError
+            If the file is not such a file, is damaged, or disagrees with itself.
+        """
+        return files.load(cls, path, layers=layers, seed=seed)
+
+    def __repr__(self) -> str:
+        return f"Sequential([{', '.join(map(repr, self.layers))}])"

@@ -1,0 +1,162 @@
+"""What each layer promises beyond its gradients."""
+
+import numpy as np
+import pytest
+
+from fastconv import Conv2D, Dense, Dropout, Flatten, MaxPool, ReLU, Sequential, Softmax
+from fastconv import functional as F
+
+FLOAT32 = np.dtype("float32")
+
+
+def built(layer, shape, dtype=FLOAT32):
+    layer.build(shape, np.random.default_rng(0), dtype)
+    return layer
+
+
+def images(*shape):
+    return np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "layer, text",
+    [
+        (Conv2D(8, 3), "Conv2D(8, 3)"),
+        (
+            Conv2D(8, (3, 5), stride=2, padding="same", groups=2, bias=False, activation="relu"),
+            "Conv2D(8, (3, 5), stride=2, padding='same', groups=2, bias=False, activation='relu')",
+        ),
+        (MaxPool(2), "MaxPool(2)"),
+        (MaxPool((3, 2), stride=2, padding=1), "MaxPool((3, 2), stride=2, padding=1)"),
+        (Dense(10, activation="relu"), "Dense(10, activation='relu')"),
+        (Dropout(0.5), "Dropout(0.5)"),
+        (Flatten(), "Flatten()"),
+        (ReLU(), "ReLU()"),
+        (Softmax(), "Softmax()"),
+    ],
+)
+def test_repr_and_config_rebuild_the_layer(layer, text):
+    assert repr(layer) == text
+    assert repr(type(layer)(**layer.config())) == text
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Conv2D(0, 3), "filters: expected a positive integer, got 0"),
+        (lambda: Conv2D(True, 3), "filters: expected a positive integer, got True"),
+        (lambda: Conv2D(8, 2.5), "kernel_size: expected a positive integer, got 2.5"),
+        (lambda: Conv2D(8, (3, 3, 3)), "kernel_size: expected an integer or a pair"),
+        (lambda: Conv2D(8, 3, groups=0), "groups: expected a positive integer, got 0"),
+        (lambda: Conv2D(8, 3, activation="tanh"), "activation: expected None or 'relu'"),
+        (lambda: Dense("ten"), "units: expected a positive integer, got 'ten'"),
+        (lambda: Dense(10, activation="softmax"), "activation: expected None or 'relu'"),
+        (lambda: Dropout(1.0), r"rate: expected a number in \[0, 1\), got 1.0"),
+        (lambda: Dropout(float("nan")), "rate: expected a number"),
+        (lambda: built(Conv2D(8, 3), (28, 28)), r"got \(N, 28, 28\).*x\[:, None\]"),
+        (lambda: built(MaxPool(2), (28, 28)), r"MaxPool: expected an input of shape \(N, C"),
+        (lambda: built(Conv2D(8, 3, groups=3), (4, 9, 9)), "groups: expected a divisor"),
+        (lambda: built(Conv2D(8, 3, stride=0), (4, 9, 9)), "stride"),
+        (lambda: built(Conv2D(8, 9), (4, 5, 5)), "kernel"),
+        (lambda: built(Dense(8), (4, 9, 9)), r"put a Flatten\(\) before it"),
+        (lambda: built(Softmax(), (4, 9, 9)), r"Softmax: expected an input of shape \(N, cl"),
+    ],
+)
+def test_mistakes_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_convolution_is_the_functional_one():
+    geometry = {"stride": (1, 2), "padding": ((0, 1), (2, 0)), "dilation": 2, "groups": 2}
+    layer = built(Conv2D(6, (3, 2), activation="relu", **geometry), (4, 11, 10))
+    layer.params["bias"][:] = images(6)
+    x = images(2, 4, 11, 10)
+    expected = F.conv2d(
+        x, layer.params["kernel"], layer.params["bias"], activation="relu", **geometry
+    )
+    np.testing.assert_array_equal(layer.forward(x), expected)
+    assert layer.params["kernel"].shape == (6, 2, 3, 2)
+    assert layer.multiply_adds == expected[0].size * 2 * 3 * 2
+
+
+def test_layers_without_bias_have_none():
+    assert list(built(Conv2D(6, 3, bias=False), (4, 9, 9)).params) == ["kernel"]
+    assert list(built(Dense(6, bias=False), (4,)).params) == ["kernel"]
+
+
+@pytest.mark.parametrize(
+    "layer, shape, limit",
+    [
+        (Conv2D(64, 3, activation="relu"), (32, 5, 5), np.sqrt(6 / (32 * 9))),
+        (Conv2D(64, 3), (32, 5, 5), np.sqrt(6 / ((32 + 64) * 9))),
+        (Conv2D(64, 3, groups=4, activation="relu"), (32, 5, 5), np.sqrt(6 / (8 * 9))),
+        (Dense(200, activation="relu"), (300,), np.sqrt(6 / 300)),
+        (Dense(200), (300,), np.sqrt(6 / 500)),
+    ],
+)
+def test_first_kernels_follow_he_and_glorot(layer, shape, limit):
+    built(layer, shape)
+    kernel = layer.params["kernel"]
+    assert 0.99 * limit < np.abs(kernel).max() <= limit * (1 + 1e-6)
+    assert kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.02)
+    assert not layer.params["bias"].any()
+
+
+def test_flatten_is_in_logical_order_for_any_memory_order():
+    x = images(3, 4, 5, 6)
+    layer = built(Flatten(), (4, 5, 6))
+    y = layer.forward(F.as_channels_last(x), training=True)
+    np.testing.assert_array_equal(y, x.reshape(3, -1))
+    np.testing.assert_array_equal(layer.backward(y), x)
+    assert layer.forward(x[:0]).shape == (0, 120)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_dropout_keeps_the_mean_and_the_memory_order(channels_last):
+    layer = built(Dropout(0.25), (8, 50, 50))
+    x = np.ones((4, 8, 50, 50), np.float32)
+    x = F.as_channels_last(x) if channels_last else x
+    y = layer.forward(x, training=True)
+    assert y.dtype == np.float32
+    assert y.strides == x.strides
+    assert set(np.unique(y)) == {np.float32(0), np.float32(1 / 0.75)}
+    assert y.mean() == pytest.approx(1, abs=0.01)
+    assert layer.forward(x) is x
+
+
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (Conv2D(3, 3, activation="relu"), (2, 5, 5)),
+        (MaxPool(2), (2, 4, 4)),
+        (Dense(3, activation="relu"), (6,)),
+        (Flatten(), (2, 4, 4)),
+        (ReLU(), (6,)),
+        (Softmax(), (6,)),
+        (Dropout(0.5), (6,)),
+    ],
+)
+def test_a_layer_keeps_only_what_the_next_backward_needs(layer, shape):
+    built(layer, shape)
+    x = images(2, *shape)
+    y = layer.forward(x)
+    assert layer.saved is None, "kept something outside training"
+    y = layer.forward(x, training=True)
+    layer.forward(images(7, *shape))
+    assert layer.backward(np.ones_like(y), need_dx=True).shape == x.shape
+    assert layer.saved is None, "kept a batch after its step"
+    with pytest.raises(RuntimeError, match=r"backward: expected a forward\(.*training=True"):
+        layer.backward(np.ones_like(y))
+
+
+def test_no_work_for_gradients_nobody_asks_for(monkeypatch):
+    def unwanted(*arguments, **options):
+        raise AssertionError("nobody asked for this gradient")
+
+    model = Sequential([MaxPool(2), Conv2D(3, 3), Flatten(), Dense(2)], input_shape=(2, 8, 8))
+    y = model.forward(images(2, 2, 8, 8), training=True)
+    monkeypatch.setattr(F, "conv2d_backward_input", unwanted)
+    monkeypatch.setattr(F, "max_pool2d_backward", unwanted)
+    assert model.backward(np.ones_like(y)) is None
+    assert all(grad is not None for _, _, grad in model.parameters())
