@@ -1,0 +1,139 @@
+"""Labelled images: scikit-learn's digits, and folders of IDX files.
+
+IDX is the format of MNIST and its descendants: two zero bytes, a byte for the element type, a
+byte for the number of axes, the axes' sizes as big-endian 32-bit integers, then the elements.
+Files may be compressed with gzip. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+DEFLATE_LIMIT = 1032  # bytes that one compressed byte can stand for
+
+
+class LabelledImages(NamedTuple):
+    """Images (N, C, H, W) and their labels (N,), for training and for testing."""
+
+    x_train: NDArray
+    y_train: NDArray
+    x_test: NDArray
+    y_test: NDArray
+
+
+def read_idx(path: str | os.PathLike[str]) -> NDArray:
+    """Read one IDX file, compressed with gzip or not.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    ndarray
+        In the file's shape and type, native byte order.
+
+    Raises
+    ------
+    ValueError
+        If the file is not IDX, or not as long as its header says.
+    """
+    with open(path, "rb") as raw:
+        compressed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        file = gzip.GzipFile(fileobj=raw) if compressed else raw
+        # No file can hold more than this, so a false header cannot make us ask for memory.
+        room = os.fstat(raw.fileno()).st_size * (DEFLATE_LIMIT if compressed else 1)
+        try:
+            magic = file.read(4)
+            if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES:
+                raise ValueError(f"{path}: expected an IDX file, which begins with 00 00, a type "
+                                 f"code and the number of axes, got {magic.hex(' ')}")
+            sizes = file.read(4 * magic[3]).ljust(4 * magic[3], b"\xff")
+            shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
+            dtype = np.dtype(IDX_TYPES[magic[2]])
+            expected = math.prod(shape) * dtype.itemsize
+            elements = file.read(min(expected, room) + 1)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path}: damaged gzip file: {error}") from error
+    if len(elements) != expected:
+        raise ValueError(f"{path}: expected {expected} bytes of elements for shape {shape}, "
+                         f"got {'more' if len(elements) > expected else len(elements)}")
+    return np.frombuffer(elements, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def load_idx_folder(folder: str | os.PathLike[str]) -> LabelledImages:
+    """Read a folder with the four files of MNIST, Fashion-MNIST and the like.
+
+    Parameters
+    ----------
+    folder : str or path
+        Holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the same beginning
+        with ``t10k`` (or ``test``), each with or without ``.gz``. Names may have something before
+        and after these words, as EMNIST's do, and a dot for the second dash.
+
+    Returns
+    -------
+    LabelledImages
+        Grey images get their channel axis: (N, 1, H, W), as stored; labels are int64.
+    """
+    folder = Path(folder)
+    splits = []
+    for split in (("train",), ("t10k", "test")):
+        images = read_idx(_find(folder, split, "images"))
+        labels = read_idx(_find(folder, split, "labels"))
+        if images.ndim not in (3, 4) or labels.shape != images.shape[:1]:
+            raise ValueError(f"{folder}: expected images (N, H, W) and labels (N,) for "
+                             f"{split[0]!r}, got {images.shape} and {labels.shape}")
+        splits += [images if images.ndim == 4 else images[:, None], labels.astype(np.int64)]
+    return LabelledImages(*splits)
+
+
+def _find(folder: Path, splits: tuple[str, ...], what: str) -> Path:
+    found = sorted(
+        path for path in folder.iterdir()
+        if "idx" in path.name and what in path.name and any(s in path.name for s in splits)
+    )
+    # The plain file stands before its compressed twin.
+    if len({path.name.removesuffix(".gz") for path in found}) == 1:
+        return found[0]
+    raise ValueError(f"{folder}: expected one file like {splits[0]}-{what}-idx*-ubyte[.gz], "
+                     f"got {[path.name for path in found] or 'none'}")
+
+
+def load_digits() -> LabelledImages:
+    """Return scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, every class split 80 : 20.
+
+    The split is always the same, so that a test image stays one whatever a model was seeded with.
+
+    Returns
+    -------
+    LabelledImages
+        Bytes from 0 to 16.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If scikit-learn, of the extra ``demo``, is not installed.
+    """
+    from sklearn import datasets
+    from sklearn.model_selection import train_test_split
+
+    digits = datasets.load_digits()
+    x_train, x_test, y_train, y_test = train_test_split(
+        digits.images.astype(np.uint8)[:, None],
+        digits.target.astype(np.int64),
+        test_size=0.2,
+        stratify=digits.target,
+        random_state=0,
+    )
+    return LabelledImages(x_train, y_train, x_test, y_test)
