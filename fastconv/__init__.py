@@ -1,0 +1,91 @@
+"""Fast direct 2-D convolution on NumPy arrays, with its gradients, and small CNNs on top.
+
+The floors of the house, each using those below it and none above::
+
+    command line, pictures          fastconv.cli, fastconv.pictures
+    layers and training             fastconv.nn, fastconv.optim, fastconv.losses, fastconv.data
+    operations on arrays            fastconv.functional        (twins: fastconv.reference)
+    threads, instruction sets       fastconv.runtime
+    loop nests and their plans      fastconv._core             (Cython)
+    register tiles                  fastconv._core/ukernels    (C, once per instruction set)
+"""
+
+from fastconv.functional import (
+    as_channels_last,
+    as_contiguous,
+    conv2d,
+    conv2d_backward_bias,
+    conv2d_backward_input,
+    conv2d_backward_kernel,
+    dense,
+    dense_backward,
+    empty,
+    log_softmax,
+    max_pool2d,
+    max_pool2d_backward,
+    relu,
+    relu_backward,
+    softmax,
+    softmax_cross_entropy,
+)
+from fastconv.runtime import (
+    available_isas,
+    cache_sizes,
+    get_num_threads,
+    info,
+    isa,
+    release_memory,
+    set_num_threads,
+    use_isa,
+)
+
+from fastconv.nn import (
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    MaxPool,
+    ReLU,
+    Sequential,
+    Softmax,
+)
+from fastconv.optim import SGD, Adam
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "Conv2D",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "MaxPool",
+    "ReLU",
+    "Sequential",
+    "Softmax",
+    "as_channels_last",
+    "as_contiguous",
+    "available_isas",
+    "cache_sizes",
+    "conv2d",
+    "conv2d_backward_bias",
+    "conv2d_backward_input",
+    "conv2d_backward_kernel",
+    "dense",
+    "dense_backward",
+    "empty",
+    "get_num_threads",
+    "info",
+    "isa",
+    "log_softmax",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "relu",
+    "relu_backward",
+    "release_memory",
+    "set_num_threads",
+    "softmax",
+    "softmax_cross_entropy",
+    "use_isa",
+]

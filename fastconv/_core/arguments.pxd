@@ -1,0 +1,20 @@
+cimport numpy as cnp
+from fastconv._core.correlate cimport Image
+from fastconv._core.geometry cimport Geometry
+
+cdef Py_ssize_t integer(object value, str name, Py_ssize_t least) except -1
+cdef int pair(object value, str name, Py_ssize_t least, Py_ssize_t* h, Py_ssize_t* w) except -1
+cdef cnp.ndarray array(object value, str name)
+cdef int float_type(list arrays, list names) except -1
+cdef cnp.ndarray as_type(cnp.ndarray value, int typenum)
+cdef cnp.ndarray contiguous(cnp.ndarray value, int typenum)
+cdef cnp.ndarray image_array(cnp.ndarray value, int typenum)
+cdef bint is_channels_last(cnp.ndarray value) noexcept
+cdef Image image(cnp.ndarray value) noexcept
+cdef bint writable_in_place(cnp.ndarray value) noexcept
+cdef bint is_planar(const Image* view) noexcept
+cdef int window(
+    Geometry* g, object stride, object padding, object dilation, object groups) except -1
+cdef int check_out(object out, str name, int ndim, const Py_ssize_t* shape, int typenum,
+                   tuple inputs, tuple names) except -1
+cdef str shape_text(cnp.ndarray value)

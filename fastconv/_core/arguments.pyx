@@ -1,0 +1,250 @@
+# cython: language_level=3, cdivision=True
+"""What a caller may pass, and what he is told when he may not.
+
+Every check of the public operations lives here or in the door of its own operation; below the
+doors nothing can fail.  Messages name the argument, say what was expected and what came.
+
+**The dtype rule.**  Float arrays decide: float32 (and float16) compute in float32, and float64 as
+soon as one of them is float64.  Integer and bool arrays follow the float ones; when there are
+none, the result is float64.  Anything else (complex, longdouble, object, text) is a TypeError.
+
+**Memory.**  An array is read where it lies when it is aligned, in native byte order, of the
+computing type, and has unit stride along its channels (channels-last) or along its rows (planar).
+Anything else is copied first.
+"""
+
+cimport numpy as cnp
+from cpython.long cimport PyLong_CheckExact
+from cpython.tuple cimport PyTuple_CheckExact
+
+import numpy as np
+
+from fastconv._core.correlate cimport Image
+from fastconv._core.geometry cimport Geometry
+
+cnp.import_array()
+
+cdef Py_ssize_t LARGEST = (<Py_ssize_t>1 << 40)
+
+
+cdef str shape_text(cnp.ndarray value):
+    return str(tuple([value.shape[i] for i in range(value.ndim)]))
+
+
+cdef Py_ssize_t integer(object value, str name, Py_ssize_t least) except -1:
+    """A whole number of at least `least`; bool is not one."""
+    cdef object number
+    if not PyLong_CheckExact(value):
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+            raise TypeError(f"{name}: expected an integer, got {value!r}")
+        value = int(value)
+    if value < least or value > LARGEST:
+        raise ValueError(f"{name}: expected an integer of at least {least}, got {value}")
+    return value
+
+
+cdef int pair(object value, str name, Py_ssize_t least, Py_ssize_t* h, Py_ssize_t* w) except -1:
+    """An integer for both axes, or a pair (height, width) of them."""
+    if PyLong_CheckExact(value):
+        h[0] = w[0] = integer(value, name, least)
+    elif isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"{name}: expected an integer or a pair of them, got {value!r}")
+        h[0] = integer(value[0], name, least)
+        w[0] = integer(value[1], name, least)
+    elif isinstance(value, np.integer):
+        h[0] = w[0] = integer(value, name, least)
+    else:
+        raise TypeError(f"{name}: expected an integer or a pair of them, got {value!r}")
+    return 0
+
+
+cdef cnp.ndarray array(object value, str name):
+    """The argument as an ndarray."""
+    if type(value) is np.ndarray:
+        return value
+    if value is None:
+        raise TypeError(f"{name}: expected an array, got None")
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: expected an array, got {type(value).__name__}: {error}") from None
+
+
+cdef int float_type(list arrays, list names) except -1:
+    """The type to compute in, by the rule above: NPY_FLOAT32 or NPY_FLOAT64."""
+    cdef int found = cnp.NPY_NOTYPE, typenum
+    cdef cnp.ndarray value
+    for index, value in enumerate(arrays):
+        typenum = cnp.PyArray_TYPE(value)
+        if typenum == cnp.NPY_FLOAT64:
+            found = cnp.NPY_FLOAT64
+        elif typenum == cnp.NPY_FLOAT32 or typenum == cnp.NPY_FLOAT16:
+            if found == cnp.NPY_NOTYPE:
+                found = cnp.NPY_FLOAT32
+        elif not (cnp.PyTypeNum_ISINTEGER(typenum) or typenum == cnp.NPY_BOOL):
+            raise TypeError(
+                f"{names[index]}: expected a float32 or float64 array (or float16, integer, "
+                f"bool), got dtype {value.dtype}")
+    return cnp.NPY_FLOAT64 if found == cnp.NPY_NOTYPE else found
+
+
+cdef inline bint in_place(cnp.ndarray value, int typenum) noexcept:
+    """Whether the values can be read where they lie."""
+    return cnp.PyArray_TYPE(value) == typenum and cnp.PyArray_ISALIGNED(value) and (
+        cnp.PyArray_ISNOTSWAPPED(value))
+
+
+cdef cnp.ndarray as_type(cnp.ndarray value, int typenum):
+    if in_place(value, typenum):
+        return value
+    return np.array(value, dtype=np.float32 if typenum == cnp.NPY_FLOAT32 else np.float64,
+                    order="K")
+
+
+cdef cnp.ndarray contiguous(cnp.ndarray value, int typenum):
+    """The array, C-contiguous, of that type."""
+    value = as_type(value, typenum)
+    if cnp.PyArray_IS_C_CONTIGUOUS(value):
+        return value
+    return np.ascontiguousarray(value)
+
+
+cdef cnp.ndarray image_array(cnp.ndarray value, int typenum):
+    """An array (..., C, H, W) that `image` can describe."""
+    cdef int i
+    cdef Py_ssize_t size
+    value = as_type(value, typenum)
+    size = cnp.PyArray_ITEMSIZE(value)
+    for i in range(value.ndim):
+        if value.strides[i] % size != 0:
+            return np.ascontiguousarray(value)
+    i = value.ndim - 3
+    if value.strides[i] == size or value.shape[i] == 1 or value.strides[i + 2] == size:
+        return value
+    return np.ascontiguousarray(value)
+
+
+cdef bint is_channels_last(cnp.ndarray value) noexcept:
+    """Whether channels are innermost in memory; C order where both descriptions hold."""
+    cdef int i = value.ndim - 3
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(value)
+    return value.strides[i] == size and (value.shape[i] == 1 or value.strides[i + 2] != size)
+
+
+cdef Image image(cnp.ndarray value) noexcept:
+    """Strides in elements; an unbatched array is a batch of one, one channel is channels-last."""
+    cdef Image view
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(value)
+    cdef int i = value.ndim - 3
+    view.data = <char*>cnp.PyArray_DATA(value)
+    view.sn = value.strides[0] // size if i == 1 else 0
+    view.sc = value.strides[i] // size if value.shape[i] > 1 else 1
+    view.sh = value.strides[i + 1] // size
+    view.sw = value.strides[i + 2] // size
+    return view
+
+
+cdef bint writable_in_place(cnp.ndarray value) noexcept:
+    """Whether a nest may write here: no two elements share memory, channels or rows are dense."""
+    cdef int i = value.ndim - 3
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(value)
+    cdef const Py_ssize_t* s = <const Py_ssize_t*>&value.strides[i]
+    cdef const Py_ssize_t* n = <const Py_ssize_t*>&value.shape[i]
+    cdef Py_ssize_t whole, axis
+    if not cnp.PyArray_ISBEHAVED(value):
+        return False
+    for axis in range(value.ndim):
+        if value.strides[axis] % size != 0:
+            return False
+    if s[0] == size and s[2] >= n[0] * size and s[1] >= n[2] * s[2]:
+        whole = n[1] * s[1]
+    elif s[2] == size and s[1] >= n[2] * size and s[0] >= n[1] * s[1]:
+        whole = n[0] * s[0]
+    else:
+        return False
+    return i == 0 or value.shape[0] == 1 or value.strides[0] >= whole
+
+
+cdef bint is_planar(const Image* view) noexcept:
+    return view.sc != 1
+
+
+cdef int window(
+    Geometry* g, object stride, object padding, object dilation, object groups
+) except -1:
+    """Fill in stride, padding, dilation, groups and the output's extent; sizes are already there."""
+    cdef Py_ssize_t total
+    cdef Py_ssize_t extent_h, extent_w
+    pair(stride, "stride", 1, &g.stride_h, &g.stride_w)
+    pair(dilation, "dilation", 1, &g.dil_h, &g.dil_w)
+    g.G = integer(groups, "groups", 1)
+    extent_h, extent_w = (g.KH - 1) * g.dil_h + 1, (g.KW - 1) * g.dil_w + 1
+    if isinstance(padding, str):
+        if padding == "valid":
+            g.pad_t = g.pad_b = g.pad_l = g.pad_r = 0
+        elif padding == "same":
+            total = max(((g.IH + g.stride_h - 1) // g.stride_h - 1) * g.stride_h
+                        + extent_h - g.IH, 0)
+            g.pad_t, g.pad_b = total // 2, total - total // 2
+            total = max(((g.IW + g.stride_w - 1) // g.stride_w - 1) * g.stride_w
+                        + extent_w - g.IW, 0)
+            g.pad_l, g.pad_r = total // 2, total - total // 2
+        else:
+            raise ValueError(f'padding: expected "valid" or "same", got {padding!r}')
+    elif PyLong_CheckExact(padding):
+        g.pad_t = g.pad_b = g.pad_l = g.pad_r = integer(padding, "padding", 0)
+    elif isinstance(padding, (tuple, list)) and len(padding) == 2 and (
+            isinstance(padding[0], (tuple, list)) or isinstance(padding[1], (tuple, list))):
+        pair_of(padding[0], &g.pad_t, &g.pad_b, padding)
+        pair_of(padding[1], &g.pad_l, &g.pad_r, padding)
+    else:
+        pair(padding, "padding", 0, &g.pad_t, &g.pad_l)
+        g.pad_b, g.pad_r = g.pad_t, g.pad_l
+    g.OH = output_extent(g.IH, extent_h, g.stride_h, g.pad_t, g.pad_b, "height")
+    g.OW = output_extent(g.IW, extent_w, g.stride_w, g.pad_l, g.pad_r, "width")
+    return 0
+
+
+cdef int pair_of(object value, Py_ssize_t* before, Py_ssize_t* after, object padding) except -1:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(
+            "padding: expected an integer, a pair, ((top, bottom), (left, right)), "
+            f'"valid" or "same", got {padding!r}')
+    before[0] = integer(value[0], "padding", 0)
+    after[0] = integer(value[1], "padding", 0)
+    return 0
+
+
+cdef Py_ssize_t output_extent(
+    Py_ssize_t n, Py_ssize_t extent, Py_ssize_t stride, Py_ssize_t before, Py_ssize_t after,
+    str axis
+) except -1:
+    """floor((n + padding - dilation*(kernel - 1) - 1) / stride) + 1."""
+    if n + before + after < extent:
+        raise ValueError(
+            f"kernel: expected an extent of at most the padded input's {axis} "
+            f"{n + before + after}, got {extent}")
+    return (n + before + after - extent) // stride + 1
+
+
+cdef int check_out(
+    object out, str name, int ndim, const Py_ssize_t* shape, int typenum, tuple inputs, tuple names
+) except -1:
+    """`out` must be a writable array of that shape and type that shares no memory with an input."""
+    cdef cnp.ndarray target
+    cdef tuple expected = tuple([shape[i] for i in range(ndim)])
+    dtype = "float32" if typenum == cnp.NPY_FLOAT32 else "float64"
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name}: expected an array or None, got {type(out).__name__}")
+    target = out
+    if (<object>target).shape != expected:
+        raise ValueError(f"{name}: expected shape {expected}, got {shape_text(target)}")
+    if cnp.PyArray_TYPE(target) != typenum:
+        raise TypeError(f"{name}: expected dtype {dtype}, got {target.dtype}")
+    if not cnp.PyArray_ISWRITEABLE(target):
+        raise ValueError(f"{name}: expected a writable array, got a read-only one")
+    for value, other in zip(inputs, names):
+        if value is not None and np.may_share_memory(target, value):
+            raise ValueError(f"{name}: expected memory apart from {other}'s, got an overlap")
+    return 0

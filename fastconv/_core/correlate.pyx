@@ -1,0 +1,345 @@
+# cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
+"""The loop nest of the forward pass and of the gradient of the input.
+
+    dst[n, co, i, j] = sum over t, u, ci of  src[n, ci, row(i, t), column(j, u)] * k[co, ci, t, u]
+
+Lanes are output channels, rows of the register tile are output pixels.  The nest, from outside:
+
+    task   (images, group, rows, columns, lane blocks)     in parallel
+      ci block             source rows are packed when they are planar or need zero columns
+        lane block         one panel of the packed kernel, in L2
+          phase
+            column tile, part         MR pixels, taps valid for all of them
+              image, row              one call of the tile: sums t, u, ci in registers
+
+Tasks write disjoint pixels and channels of the destination, so no two threads write one place.
+A planar destination is collected as pixels of lanes in the task's scratch and transposed at the
+end of the task.
+"""
+
+from libc.string cimport memcpy, memset
+
+from fastconv._core.geometry cimport Axis, valid_taps
+from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_tile_fn
+from fastconv._core.plan cimport ColumnTile, Lanes, Part, Plan
+from fastconv._core.threads cimport parallel_for
+
+cdef struct Run:
+    const Plan* p
+    const Image* src
+    const Image* dst
+    const char* kernel
+    const char* bias          # V * vf values per group, or NULL
+    char* packed
+    char* scratch             # per thread: source, then destination
+    bint relu
+
+cdef struct Task:
+    Py_ssize_t n0, n1, g, b0, b1, c0, c1, lanes0, lanes1
+    Py_ssize_t column_block
+
+
+cdef Py_ssize_t scratch_bytes(const Plan* p) noexcept nogil:
+    """Bytes of scratch that one thread needs, a whole number of cache lines."""
+    return ((p.src_scratch + p.dst_scratch) * p.itemsize + 127) // 64 * 64
+
+
+cdef void correlate(
+    const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,
+    bint relu, char* packed, char* scratch, int team
+) noexcept nogil:
+    cdef Run run
+    run.p, run.src, run.dst, run.kernel, run.bias = plan, src, dst, kernel, bias
+    run.packed, run.scratch, run.relu = packed, scratch, relu
+    parallel_for(plan.G * plan.n_lanes, team, pack_kernel_task, &run)
+    parallel_for(plan.n_tasks, team, correlate_task, &run)
+
+
+# ---- the kernel -------------------------------------------------------------------------------
+
+cdef void pack_kernel_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
+    """Pack one block of lanes of one group: rows (phase, ci block, t, u, ci) of nr*vf lanes."""
+    cdef Run* run = <Run*>context
+    cdef const Plan* p = run.p
+    cdef Py_ssize_t g = task // p.n_lanes
+    cdef Lanes* lanes = &p.lanes[task % p.n_lanes]
+    cdef Py_ssize_t taps = p.KH * p.KW, depth = p.CI * taps, size = p.itemsize
+    cdef Py_ssize_t width = lanes.nr * p.vf
+    cdef Py_ssize_t co0 = lanes.v0 * p.vf, ci, v, e, count
+    # The kernel array is (OC, IC / G, KH, KW).
+    cdef Py_ssize_t k_co = taps if p.flipped else depth
+    cdef Py_ssize_t k_ci = p.CO * taps if p.flipped else taps
+    cdef const char* k = run.kernel + (g * p.CO * depth + co0 * k_co) * size
+    cdef char* panel = run.packed + (g * p.V + lanes.v0) * p.vf * depth * size
+    if lanes.count < width:
+        memset(panel, 0, depth * width * size)
+    if k_co == 1:
+        for ci in range(p.CI):
+            memcpy(panel + p.order[ci] * width * size, k + ci * k_ci * size, lanes.count * size)
+        return
+    for v in range(lanes.nr):
+        count = min(p.vf, lanes.count - v * p.vf)
+        if k_ci == taps:
+            p.leaves.transpose(panel + v * p.vf * size, width, p.order,
+                               k + v * p.vf * k_co * size, k_co, count, depth)
+        else:
+            for ci in range(p.CI):
+                p.leaves.transpose(panel + v * p.vf * size, width, p.order + ci * taps,
+                                   k + (v * p.vf * k_co + ci * k_ci) * size, k_co, count, taps)
+
+
+# ---- a task -----------------------------------------------------------------------------------
+
+cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
+    cdef Run* run = <Run*>context
+    cdef const Plan* p = run.p
+    cdef Task task
+    cdef Image src, dst
+    cdef Lanes* lanes
+    cdef Py_ssize_t block, ci_index, ci0, ci_len, size = p.itemsize
+    cdef char* panel
+    cdef char* scratch = run.scratch + thread * scratch_bytes(p)
+    cdef int ph, pw
+    cdef bint packs = p.src_scratch > 0
+    unpack_task(p, number, &task)
+
+    if p.dst_scratch > 0:
+        scratch_image(run, &task, scratch + p.src_scratch * size, &dst)
+    else:
+        dst = run.dst[0]
+        dst.data += task.g * p.CO * dst.sc * size
+    for ci_index in range(p.n_ci):
+        ci0 = ci_index * p.ci_block
+        ci_len = min(p.ci_block, p.CI - ci0)
+        if packs:
+            pack_source(run, &task, ci0, ci_len, scratch, &src)
+        else:
+            src = run.src[0]
+            src.data += (task.g * p.CI + ci0) * src.sc * size
+        for block in range(task.lanes0, task.lanes1):
+            lanes = &p.lanes[block]
+            panel = run.packed + (task.g * p.V + lanes.v0) * p.vf * p.CI * p.KH * p.KW * size
+            for ph in range(p.n_h):
+                for pw in range(p.n_w):
+                    sweep(run, &task, lanes, ph, pw, ci0, ci_len, &src, panel, &dst)
+        # end: block
+    # end: ci_index
+    if p.dst_scratch > 0:
+        write_planes(run, &task, &dst)
+
+
+cdef void unpack_task(const Plan* p, Py_ssize_t number, Task* task) noexcept nogil:
+    cdef Py_ssize_t at
+    at, number = number % p.n_splits, number // p.n_splits
+    task.lanes0, task.lanes1 = at * p.split, min((at + 1) * p.split, p.n_lanes)
+    at, number = number % p.n_columns, number // p.n_columns
+    task.column_block = at
+    task.c0, task.c1 = at * p.columns, min((at + 1) * p.columns, p.w[0].n)
+    at, number = number % p.n_rows, number // p.n_rows
+    task.b0, task.b1 = at * p.rows, min((at + 1) * p.rows, p.h[0].n)
+    task.g, number = number % p.G, number // p.G
+    task.n0, task.n1 = number * p.images, min((number + 1) * p.images, p.N)
+
+
+cdef void sweep(
+    const Run* run, const Task* task, const Lanes* lanes, int ph, int pw,
+    Py_ssize_t ci0, Py_ssize_t ci_len, const Image* src, const char* panel, const Image* dst
+) noexcept nogil:
+    """One phase of a task for one block of lanes and one block of reduced channels."""
+    cdef const Plan* p = run.p
+    cdef const Axis* h = &p.h[ph]
+    cdef const Axis* w = &p.w[pw]
+    cdef Py_ssize_t width = lanes.nr * p.vf, size = p.itemsize
+    cdef Py_ssize_t entry = ((lanes.nr - 1) * p.n_w + pw) * p.n_columns + task.column_block
+    cdef Py_ssize_t index, at
+    cdef ColumnTile* tile
+    cdef Part all
+    cdef bint first = ci0 == 0, last = ci0 + ci_len == p.CI
+    cdef bint starts
+    cdef fc_tile t
+    t.lanes = lanes.count
+    t.row_bias = NULL
+    t.b = panel + (p.phase_row[ph * p.n_w + pw] + ci0 * h.taps * w.taps) * width * size
+    t.a_t, t.a_k = h.offset_step * src.sh, 1
+    t.b_t, t.b_k = w.taps * ci_len * width, width
+    if p.merged:
+        t.a_u = t.b_u = 0
+    else:
+        t.a_u, t.b_u = w.offset_step * src.sw, ci_len * width
+    cdef const char* bias = NULL
+    if run.bias != NULL:
+        bias = run.bias + (task.g * p.V + lanes.v0) * p.vf * size
+
+    for index in range(p.tile0[entry], p.tile0[entry + 1]):
+        tile = &p.tiles[index]
+        all.u0 = all.u1 = 0
+        all.j0, all.j1 = tile.j0, tile.j1
+        starts = tile.part0 < tile.part1 and (
+            p.parts[tile.part0].j0 == tile.j0 and p.parts[tile.part0].j1 == tile.j1)
+        t.accumulate, t.relu, t.lane_bias = not first, False, bias if first else NULL
+        if first and not starts:
+            # No tap is valid for every column: begin with the bias alone.
+            run_part(p, task, h, w, &all, ci_len, src, dst, lanes, &t)
+            t.accumulate, t.lane_bias = True, NULL
+        for at in range(tile.part0, tile.part1):
+            t.relu = run.relu and last and starts and tile.part1 - tile.part0 == 1
+            run_part(p, task, h, w, &p.parts[at], ci_len, src, dst, lanes, &t)
+            t.accumulate, t.lane_bias = True, NULL
+        if run.relu and last and not t.relu:
+            t.relu = True
+            run_part(p, task, h, w, &all, ci_len, src, dst, lanes, &t)
+    # end: index
+
+
+cdef void run_part(
+    const Plan* p, const Task* task, const Axis* h, const Axis* w, const Part* part,
+    Py_ssize_t ci_len, const Image* src, const Image* dst, const Lanes* lanes, fc_tile* whole
+) noexcept nogil:
+    """One part of a column tile, down all rows and images of the task."""
+    cdef Py_ssize_t a_off[FC_MAX_MR]
+    cdef Py_ssize_t c_off[FC_MAX_MR]
+    cdef Py_ssize_t columns = part.j1 - part.j0, size = p.itemsize
+    cdef Py_ssize_t i0 = min(task.b0, h.n), i1 = min(task.b1, h.n)
+    cdef Py_ssize_t n, i, j, q, joined, rows = 0, t0, t1
+    cdef fc_tile_fn run = NULL
+    cdef fc_tile t = whole[0]
+    t.a_off, t.c_off = a_off, c_off
+    t.b = <const char*>whole.b + part.u0 * ci_len * lanes.nr * p.vf * size
+    if p.merged:
+        t.nu, t.nk = 1, (part.u1 - part.u0) * ci_len
+    else:
+        t.nu, t.nk = part.u1 - part.u0, ci_len
+    cdef const char* a = src.data + (w.offset + part.u0 * w.offset_step) * src.sw * size
+    cdef char* c = dst.data + lanes.v0 * p.vf * size
+    cdef const char* b = <const char*>t.b
+    n = task.n0
+    while n < task.n1:
+        joined = min(p.joined, task.n1 - n)
+        if joined * columns != rows:
+            rows = joined * columns
+            run = p.leaves.tile[lanes.nr - 1][rows - 1]
+            for q in range(joined):
+                for j in range(columns):
+                    a_off[q * columns + j] = q * src.sn + (part.j0 + j) * w.stride * src.sw
+                    c_off[q * columns + j] = q * dst.sn + (w.start + (part.j0 + j) * w.step) * dst.sw
+        for i in range(i0, i1):
+            valid_taps(h, i, &t0, &t1)
+            t.nt = t1 - t0 if part.u1 > part.u0 else 0
+            t.a = a + (n * src.sn + (i * h.stride + h.offset + t0 * h.offset_step) * src.sh) * size
+            t.b = b + t0 * t.b_t * size
+            t.c = c + (n * dst.sn + (h.start + i * h.step) * dst.sh) * size
+            run(&t)
+        # end: i
+        n += joined
+    # end: n
+
+
+# ---- planar sources and destinations -------------------------------------------------------------
+
+cdef void pack_source(
+    const Run* run, const Task* task, Py_ssize_t ci0, Py_ssize_t ci_len, char* scratch, Image* view
+) noexcept nogil:
+    """Copy what a task reads as pixels of ci_len channels; `view` addresses it like the source."""
+    cdef const Plan* p = run.p
+    cdef const Image* src = run.src
+    cdef Py_ssize_t size = p.itemsize, n, r, x, low, high
+    cdef Py_ssize_t r0, r1, x0, x1, in0, in1
+    cdef char* row
+    cdef const char* from_row
+    span(p.h, p.n_h, task.b0, task.b1, &r0, &r1)
+    r0, r1 = max(r0, 0), min(r1, p.src_h)
+    span(p.w, p.n_w, task.c0, task.c1, &x0, &x1)
+    in0, in1 = max(x0, 0), min(x1, p.src_w)
+    if not p.padded:
+        x0, x1 = in0, in1
+    in1 = max(in1, in0)
+    view.sw = ci_len
+    view.sh = max(x1 - x0, 0) * ci_len
+    view.sn = max(r1 - r0, 0) * view.sh
+    view.sc = 1
+    view.data = scratch - (task.n0 * view.sn + r0 * view.sh + x0 * ci_len) * size
+    low = min(in0, x1) - x0
+    high = max(x1 - max(in1, x0), 0)
+    for n in range(task.n0, task.n1):
+        for r in range(r0, r1):
+            row = scratch + ((n - task.n0) * view.sn + (r - r0) * view.sh) * size
+            if low > 0:
+                memset(row, 0, low * ci_len * size)
+            if high > 0:
+                memset(row + (x1 - x0 - high) * ci_len * size, 0, high * ci_len * size)
+            if in1 <= in0:
+                continue
+            row += (in0 - x0) * ci_len * size
+            from_row = src.data + (n * src.sn + (task.g * p.CI + ci0) * src.sc
+                                   + r * src.sh + in0 * src.sw) * size
+            if src.sc == 1 and (src.sw == ci_len or in1 - in0 == 1):
+                memcpy(row, from_row, (in1 - in0) * ci_len * size)
+            elif src.sc == 1:
+                for x in range(in1 - in0):
+                    memcpy(row + x * ci_len * size, from_row + x * src.sw * size, ci_len * size)
+            else:
+                p.leaves.transpose(row, ci_len, NULL, from_row, src.sc, ci_len, in1 - in0)
+        # end: r
+    # end: n
+
+
+cdef void span(
+    const Axis* axes, int count, Py_ssize_t b0, Py_ssize_t b1, Py_ssize_t* low, Py_ssize_t* high
+) noexcept nogil:
+    """Source positions [low, high) that outputs [b0, b1) of every phase may read."""
+    cdef Py_ssize_t a, b, i1
+    cdef int phase
+    cdef bint any = False
+    low[0] = high[0] = 0
+    for phase in range(count):
+        i1 = min(b1, axes[phase].n)
+        if axes[phase].taps == 0 or i1 <= b0:
+            continue
+        a = b0 * axes[phase].stride + axes[phase].offset
+        b = ((i1 - 1) * axes[phase].stride + axes[phase].offset
+             + (axes[phase].taps - 1) * axes[phase].offset_step + 1)
+        low[0] = min(low[0], a) if any else a
+        high[0] = max(high[0], b) if any else b
+        any = True
+
+
+cdef void scratch_image(const Run* run, const Task* task, char* scratch, Image* view) noexcept nogil:
+    """A task's part of a planar destination as pixels of lanes, addressed like the destination."""
+    cdef const Plan* p = run.p
+    cdef Py_ssize_t rows, columns, r0 = task.b0 * p.n_h, x0 = task.c0 * p.n_w
+    cdef Lanes* first = &p.lanes[task.lanes0]
+    cdef Lanes* last = &p.lanes[task.lanes1 - 1]
+    rows = min(task.b1 * p.n_h, p.dst_h) - r0
+    columns = min(task.c1 * p.n_w, p.dst_w) - x0
+    view.sc = 1
+    view.sw = (last.v0 + last.nr - first.v0) * p.vf
+    view.sh = columns * view.sw
+    view.sn = rows * view.sh
+    view.data = scratch - (task.n0 * view.sn + r0 * view.sh + x0 * view.sw
+                           + first.v0 * p.vf) * p.itemsize
+
+
+cdef void write_planes(const Run* run, const Task* task, const Image* view) noexcept nogil:
+    """Transpose a task's pixels of lanes into the planes of the destination."""
+    cdef const Plan* p = run.p
+    cdef const Image* dst = run.dst
+    cdef Py_ssize_t size = p.itemsize, n, r
+    cdef Py_ssize_t co0 = p.lanes[task.lanes0].v0 * p.vf
+    cdef Lanes* last = &p.lanes[task.lanes1 - 1]
+    cdef Py_ssize_t count = last.v0 * p.vf + last.count - co0
+    cdef Py_ssize_t r0 = task.b0 * p.n_h, r1 = min(task.b1 * p.n_h, p.dst_h)
+    cdef Py_ssize_t x0 = task.c0 * p.n_w, x1 = min(task.c1 * p.n_w, p.dst_w)
+    cdef Py_ssize_t pixels = x1 - x0
+    cdef bint whole = dst.sh == pixels * dst.sw
+    cdef char* to
+    cdef const char* pixel
+    for n in range(task.n0, task.n1):
+        to = dst.data + (n * dst.sn + (task.g * p.CO + co0) * dst.sc + r0 * dst.sh + x0 * dst.sw) * size
+        pixel = view.data + (n * view.sn + r0 * view.sh + x0 * view.sw + co0) * size
+        if whole:
+            p.leaves.transpose(to, dst.sc, NULL, pixel, view.sw, (r1 - r0) * pixels, count)
+        else:
+            for r in range(r1 - r0):
+                p.leaves.transpose(to + r * dst.sh * size, dst.sc, NULL,
+                                   pixel + r * view.sh * size, view.sw, pixels, count)
+    # end: n

@@ -1,0 +1,65 @@
+from libc.stdint cimport int32_t
+
+cdef extern from "ukernels/ukernels.h" nogil:
+    enum:
+        FC_MAX_MR
+        FC_MAX_NR
+        FC_MAX_TIERS
+
+    ctypedef struct fc_tile:
+        const void* a
+        const void* b
+        void* c
+        const Py_ssize_t* a_off
+        const Py_ssize_t* c_off
+        Py_ssize_t a_t, a_u, a_k
+        Py_ssize_t b_t, b_u, b_k
+        Py_ssize_t nt, nu, nk
+        const void* lane_bias
+        const void* row_bias
+        Py_ssize_t lanes
+        int accumulate
+        int relu
+
+    ctypedef void (*fc_tile_fn)(const fc_tile* t) noexcept nogil
+    ctypedef void (*fc_transpose_fn)(
+        void* dst, Py_ssize_t dst_row, const Py_ssize_t* order,
+        const void* src, Py_ssize_t src_row, Py_ssize_t rows, Py_ssize_t cols) noexcept nogil
+    ctypedef void (*fc_add_fn)(void* dst, const void* src, Py_ssize_t n) noexcept nogil
+    ctypedef void (*fc_relu_fn)(void* dst, const void* x, Py_ssize_t n) noexcept nogil
+    ctypedef void (*fc_relu_backward_fn)(
+        void* dst, const void* dy, const void* y, Py_ssize_t n) noexcept nogil
+
+    ctypedef struct fc_pool:
+        const void* x
+        void* y
+        int32_t* indices
+        Py_ssize_t channels
+        Py_ssize_t nt, nu, x_t, x_u
+        int32_t index, index_t, index_u
+
+    ctypedef void (*fc_max_pool_fn)(const fc_pool* p) noexcept nogil
+
+    ctypedef Py_ssize_t (*fc_unpool_fn)(
+        void* dx, const void* dy, const int32_t* indices,
+        Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t plane) noexcept nogil
+
+    ctypedef struct fc_leaves:
+        int vf
+        int max_mr[4]
+        fc_tile_fn tile[4][14]
+        fc_transpose_fn transpose
+        fc_add_fn add
+        fc_relu_fn relu
+        fc_relu_backward_fn relu_backward
+        fc_max_pool_fn max_pool
+        fc_unpool_fn unpool
+
+    ctypedef struct fc_isa:
+        const char* name
+        const fc_leaves* f32
+        const fc_leaves* f64
+
+    int fc_detect(const fc_isa** found)
+
+cdef const fc_leaves* leaves(int itemsize) noexcept nogil

@@ -1,0 +1,44 @@
+# cython: language_level=3
+"""The table of instruction sets: which tiers this processor runs, and the one in use.
+
+Loop nests ask ``leaves(itemsize)`` for the register tile and the other leaves of the tier in use
+and never learn its name.
+"""
+
+import os
+
+cdef const fc_isa* found[4]
+cdef int n_found = fc_detect(found)
+cdef const fc_isa* current = found[0]
+
+
+cdef const fc_leaves* leaves(int itemsize) noexcept nogil:
+    return current.f32 if itemsize == 4 else current.f64
+
+
+def available():
+    """Names of the tiers this processor runs, best first."""
+    return tuple(found[i].name.decode() for i in range(n_found))
+
+
+def name():
+    return current.name.decode()
+
+
+def select(str wanted):
+    """Use the tier named ``wanted`` from now on."""
+    global current
+    for i in range(n_found):
+        if found[i].name.decode() == wanted:
+            current = found[i]
+            return
+    raise ValueError(
+        f"isa: expected one of {', '.join(map(repr, available()))} on this machine, got {wanted!r}"
+    )
+
+
+if os.environ.get("FASTCONV_ISA"):
+    try:
+        select(os.environ["FASTCONV_ISA"])
+    except ValueError as error:
+        raise ImportError(f"FASTCONV_ISA: {error}") from None

@@ -1,0 +1,34 @@
+from fastconv._core.correlate cimport Image
+from fastconv._core.geometry cimport Axis, Geometry
+from fastconv._core.isa cimport fc_leaves
+from fastconv._core.plan cimport Lanes
+
+cdef struct KernelPlan:
+    Py_ssize_t N, G, CI, CO, KH, KW
+    Axis h, w
+    const fc_leaves* leaves
+    int itemsize, vf
+    Py_ssize_t V, n_lanes, split, n_splits   # lanes: blocks of output channels, blocks per task
+    Lanes* lanes
+    bint padded                  # rows of a tile run over (ci, kh, kw); x packed between zeros
+    bint packs_x, packs_dy
+    Py_ssize_t unit_rows, tile_rows, n_tiles, n_units    # a unit: one tile's rows of one tap
+    Py_ssize_t units, n_parts    # units per task
+    Py_ssize_t images, rows, columns         # extent of a block of pixels
+    Py_ssize_t n_images, n_rows, n_columns
+    Py_ssize_t chunk, n_chunks   # blocks per chunk; each chunk sums into its own partial kernel
+    Py_ssize_t n_tasks
+    Py_ssize_t partial_size      # elements of one partial kernel: (G, R, V * vf)
+    Py_ssize_t x_scratch, dy_scratch
+    double multiply_adds
+
+cdef class KernelGradientPlan:
+    cdef KernelPlan p
+
+cdef KernelGradientPlan make_kernel_plan(
+    const Geometry* geometry, const fc_leaves* leaves, int itemsize,
+    bint x_planar, bint dy_planar, bint pixels_contiguous)
+cdef void kernel_gradient(
+    const KernelPlan* plan, Image* x, Image* dy, char* dkernel, char* partials, char* scratch,
+    int team) noexcept nogil
+cdef Py_ssize_t kernel_scratch_bytes(const KernelPlan* plan) noexcept nogil

@@ -1,0 +1,330 @@
+# cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
+"""The loop nest of the gradient of the kernel, and its plan.
+
+    dk[oc, ic, kh, kw] = sum over n, oh, ow of  x[n, ic, oh*s - p + kh*d, ...] * dy[n, oc, oh, ow]
+
+Lanes are output channels, rows of the register tile are input channels of one tap, and the sum
+runs over pixels: both operands are read where they lie in channels-last memory.  A tap sees only
+the pixels for which it lies inside the image.  With few input channels the rows of a tile run
+over (ic, kh, kw) instead, and x is packed between zeros.
+
+    task    (chunk of pixels, group, lane blocks, units)      in parallel
+      block of pixels        x and dy packed where they are planar, or dy's lanes do not fill up
+        lane block
+          unit               the rows of one tile: MR input channels of a tap
+                             one call of the tile: sums images, rows, columns in registers
+
+Pixels are cut into *chunks* by the problem's shape alone; each chunk sums into a partial kernel
+(rows (ic, kh, kw), lanes) of its own, and the partial kernels are added in the order of the
+chunks.  So no two threads write one place, and the bits do not depend on the team.
+"""
+
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+from fastconv._core.correlate cimport Image
+from fastconv._core.geometry cimport Axis, Geometry, end_valid, first_valid, forward_axis
+from fastconv._core.isa cimport FC_MAX_MR, fc_leaves, fc_tile
+from fastconv._core.plan cimport FEW_CHANNELS, Lanes, ceil_div, cut_lanes
+from fastconv._core.threads cimport parallel_for
+
+# A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
+cdef Py_ssize_t BLOCK_PIXELS = 256
+cdef Py_ssize_t SCRATCH_BYTES = 393216
+cdef Py_ssize_t ENOUGH_TASKS = 16
+cdef Py_ssize_t PARTIAL_BYTES = 4194304
+cdef Py_ssize_t FINISH_ROWS = 64
+
+
+cdef class KernelGradientPlan:
+    """Owner of a plan's table."""
+
+    def __dealloc__(self):
+        free(self.p.lanes)
+
+
+cdef KernelGradientPlan make_kernel_plan(
+    const Geometry* g, const fc_leaves* leaves, int itemsize,
+    bint x_planar, bint dy_planar, bint pixels_contiguous
+):
+    cdef KernelGradientPlan plan = KernelGradientPlan.__new__(KernelGradientPlan)
+    cdef KernelPlan* p = &plan.p
+    cdef Py_ssize_t N = g.N, OH = g.OH, OW = g.OW, IH = g.IH, IW = g.IW
+    cdef Py_ssize_t R, blocks, tasks, most
+    if pixels_contiguous:
+        N, OH, OW, IH, IW = 1, 1, N * OH * OW, 1, N * IH * IW
+    p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
+    p.N, p.G, p.KH, p.KW = N, g.G, g.KH, g.KW
+    p.CI, p.CO = g.IC // g.G, g.OC // g.G
+    forward_axis(&p.h, IH, OH, g.KH, g.stride_h, g.pad_t, g.dil_h)
+    forward_axis(&p.w, IW, OW, g.KW, g.stride_w, g.pad_l, g.dil_w)
+    p.multiply_adds = (<double>g.N * g.OH * g.OW * g.KH * g.KW) * g.OC * p.CI
+
+    p.V = ceil_div(p.CO, p.vf)
+    p.padded = p.CI < FEW_CHANNELS and g.KH * g.KW > 1
+    p.packs_x = x_planar or p.padded
+    p.packs_dy = dy_planar or p.CO % p.vf != 0
+    R = p.CI * p.KH * p.KW
+    p.unit_rows = R if p.padded else p.CI
+    p.n_lanes = cut_lanes(leaves, p.V, p.CO, p.unit_rows, &p.lanes)
+    most = leaves.max_mr[p.lanes[0].nr - 1]
+    p.n_tiles = ceil_div(p.unit_rows, most)
+    p.tile_rows = ceil_div(p.unit_rows, p.n_tiles)
+    p.n_tiles = ceil_div(p.unit_rows, p.tile_rows)
+    p.n_units = p.n_tiles if p.padded else p.n_tiles * p.KH * p.KW
+
+    # Blocks of pixels.
+    p.columns = max(OW, 1)
+    if OH == 1 and p.KH == 1 and p.KW == 1:
+        p.columns = max(min(OW, BLOCK_PIXELS), 1)
+    p.rows = max(min(BLOCK_PIXELS // p.columns, OH), 1)
+    while p.rows > 1 and x_elements(p, 1) * itemsize > SCRATCH_BYTES:
+        p.rows -= 1
+    p.rows = ceil_div(OH, ceil_div(OH, p.rows)) if OH else 1
+    p.images = 1
+    if p.rows >= OH and p.columns >= OW:
+        p.images = max(min(BLOCK_PIXELS // max(p.rows * p.columns, 1),
+                           SCRATCH_BYTES // max(x_elements(p, 1) * itemsize, 1)), 1)
+        p.images = min(p.images, max(N, 1))
+    p.n_images, p.n_rows = ceil_div(N, p.images), ceil_div(OH, p.rows)
+    p.n_columns = ceil_div(OW, p.columns)
+    blocks = max(p.n_images * p.n_rows * p.n_columns, 1)
+
+    # Tasks: lanes and groups first, then chunks of pixels, then units.
+    p.partial_size = p.G * R * p.V * p.vf
+    p.split = 1
+    if p.CI * p.KH * p.KW < 128:
+        p.split = p.n_lanes     # packing x again for other lanes would cost more than it shares
+    p.n_splits = ceil_div(p.n_lanes, p.split)
+    tasks = p.G * p.n_splits
+    p.n_chunks = max(min(blocks, ceil_div(ENOUGH_TASKS, tasks)), 1)
+    p.n_chunks = max(min(p.n_chunks, PARTIAL_BYTES // max(p.partial_size * itemsize, 1)), 1)
+    p.chunk = ceil_div(blocks, p.n_chunks)
+    p.n_chunks = ceil_div(blocks, p.chunk)
+    tasks *= p.n_chunks
+    p.n_parts = max(min(ceil_div(ENOUGH_TASKS, tasks), p.n_units), 1) if R >= 128 else 1
+    p.units = ceil_div(p.n_units, p.n_parts)
+    p.n_parts = ceil_div(p.n_units, p.units)
+    p.n_tasks = tasks * p.n_parts
+    p.x_scratch = x_elements(p, p.images) if p.packs_x else 0
+    p.dy_scratch = (p.images * p.rows * p.columns * min(p.split * p.lanes[0].nr, p.V) * p.vf
+                    if p.packs_dy else 0)
+    return plan
+
+
+cdef Py_ssize_t x_elements(const KernelPlan* p, Py_ssize_t images) noexcept nogil:
+    cdef Py_ssize_t n_rows, n_columns
+    n_rows = (p.rows - 1) * p.h.stride + (p.KH - 1) * p.h.offset_step + 1
+    n_columns = (p.columns - 1) * p.w.stride + (p.KW - 1) * p.w.offset_step + 1
+    if not p.padded:
+        n_rows, n_columns = min(n_rows, p.h.source), min(n_columns, p.w.source)
+    return images * n_rows * n_columns * p.CI
+
+
+cdef Py_ssize_t kernel_scratch_bytes(const KernelPlan* p) noexcept nogil:
+    """Bytes of scratch that one thread needs, a whole number of cache lines."""
+    return ((p.x_scratch + p.dy_scratch) * p.itemsize + 127) // 64 * 64
+
+
+cdef struct Run:
+    const KernelPlan* p
+    const Image* x
+    const Image* dy
+    char* dkernel
+    char* partials
+    char* scratch
+
+cdef struct Block:
+    Py_ssize_t n0, n1, i0, i1, j0, j1
+
+
+cdef void kernel_gradient(
+    const KernelPlan* plan, Image* x, Image* dy, char* dkernel, char* partials, char* scratch,
+    int team
+) noexcept nogil:
+    cdef Run run
+    run.p, run.x, run.dy, run.dkernel = plan, x, dy, dkernel
+    run.partials, run.scratch = partials, scratch
+    parallel_for(plan.n_tasks, team, sum_task, &run)
+    parallel_for(plan.G * ceil_div(plan.CI * plan.KH * plan.KW, FINISH_ROWS), team, finish_task, &run)
+
+
+cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
+    """Sum one chunk of pixels into some lanes and units of its partial kernel."""
+    cdef Run* run = <Run*>context
+    cdef const KernelPlan* p = run.p
+    cdef Py_ssize_t part, split, g, chunk, at, block, size = p.itemsize
+    cdef Py_ssize_t lanes0, lanes1
+    cdef Image x, dy
+    cdef Block pixels
+    cdef char* scratch = run.scratch + thread * kernel_scratch_bytes(p)
+    cdef char* partial
+    part, number = number % p.n_parts, number // p.n_parts
+    split, number = number % p.n_splits, number // p.n_splits
+    g, chunk = number % p.G, number // p.G
+    lanes0, lanes1 = split * p.split, min((split + 1) * p.split, p.n_lanes)
+    partial = run.partials + (chunk * p.partial_size
+                              + g * p.CI * p.KH * p.KW * p.V * p.vf) * size
+    for at in range(chunk * p.chunk, min((chunk + 1) * p.chunk,
+                                         p.n_images * p.n_rows * p.n_columns)):
+        pixels.j0 = at % p.n_columns * p.columns
+        pixels.j1 = min(pixels.j0 + p.columns, p.w.n)
+        pixels.i0 = at // p.n_columns % p.n_rows * p.rows
+        pixels.i1 = min(pixels.i0 + p.rows, p.h.n)
+        pixels.n0 = at // (p.n_columns * p.n_rows) * p.images
+        pixels.n1 = min(pixels.n0 + p.images, p.N)
+        if p.packs_x:
+            pack_x(run, &pixels, g, scratch, &x)
+        else:
+            x = run.x[0]
+            x.data += g * p.CI * x.sc * size
+        if p.packs_dy:
+            pack_dy(run, &pixels, g, lanes0, lanes1, scratch + p.x_scratch * size, &dy)
+        else:
+            dy = run.dy[0]
+            dy.data += g * p.CO * dy.sc * size
+        for block in range(lanes0, lanes1):
+            sum_block(p, &pixels, &p.lanes[block], part, &x, &dy, partial,
+                      at > chunk * p.chunk)
+    # end: at
+
+
+cdef void sum_block(
+    const KernelPlan* p, const Block* pixels, const Lanes* lanes, Py_ssize_t part,
+    const Image* x, const Image* dy, char* partial, bint accumulate
+) noexcept nogil:
+    """All units of a task over one block of pixels, for one block of lanes."""
+    cdef Py_ssize_t a_off[FC_MAX_MR]
+    cdef Py_ssize_t c_off[FC_MAX_MR]
+    cdef Py_ssize_t unit, tap, kh = 0, kw = 0, row, rows, first, i, size = p.itemsize
+    cdef Py_ssize_t taps = p.KH * p.KW, width = p.V * p.vf
+    cdef Py_ssize_t i0 = pixels.i0, i1 = pixels.i1, j0 = pixels.j0, j1 = pixels.j1
+    cdef fc_tile t
+    t.a_off, t.c_off = a_off, c_off
+    t.a_t, t.a_u, t.a_k = x.sn, p.h.stride * x.sh, p.w.stride * x.sw
+    t.b_t, t.b_u, t.b_k = dy.sn, dy.sh, dy.sw
+    t.lane_bias = t.row_bias = NULL
+    t.lanes, t.accumulate, t.relu = lanes.count, accumulate, False
+    t.c = partial + lanes.v0 * p.vf * size
+    t.nt = pixels.n1 - pixels.n0
+    for unit in range(part * p.units, min((part + 1) * p.units, p.n_units)):
+        first = unit % p.n_tiles * p.tile_rows
+        rows = min(p.tile_rows, p.unit_rows - first)
+        if p.padded:
+            for i in range(rows):
+                row = first + i
+                a_off[i] = (row // taps + row % taps // p.KW * p.h.offset_step * x.sh
+                            + row % p.KW * p.w.offset_step * x.sw)
+                c_off[i] = row * width
+        else:
+            tap = unit // p.n_tiles
+            kh, kw = tap // p.KW, tap % p.KW
+            i0, i1 = max(pixels.i0, first_valid(&p.h, kh)), min(pixels.i1, end_valid(&p.h, kh))
+            j0, j1 = max(pixels.j0, first_valid(&p.w, kw)), min(pixels.j1, end_valid(&p.w, kw))
+            for i in range(rows):
+                a_off[i] = first + i
+                c_off[i] = ((first + i) * taps + tap) * width
+        t.nu, t.nk = max(i1 - i0, 0), max(j1 - j0, 0)
+        t.a = x.data + (pixels.n0 * x.sn
+                        + (i0 * p.h.stride + p.h.offset + kh * p.h.offset_step) * x.sh
+                        + (j0 * p.w.stride + p.w.offset + kw * p.w.offset_step) * x.sw) * size
+        t.b = dy.data + (pixels.n0 * dy.sn + i0 * dy.sh + j0 * dy.sw + lanes.v0 * p.vf) * size
+        p.leaves.tile[lanes.nr - 1][rows - 1](&t)
+    # end: unit
+
+
+cdef void pack_x(
+    const Run* run, const Block* pixels, Py_ssize_t g, char* scratch, Image* view
+) noexcept nogil:
+    """A block of x as pixels of CI channels, between zeros where `padded`."""
+    cdef const KernelPlan* p = run.p
+    cdef const Image* x = run.x
+    cdef Py_ssize_t size = p.itemsize, n, r, c, low, high
+    cdef Py_ssize_t r0, r1, x0, x1, in0, in1
+    cdef char* row
+    cdef const char* from_row
+    r0 = pixels.i0 * p.h.stride + p.h.offset
+    r1 = (pixels.i1 - 1) * p.h.stride + p.h.offset + (p.KH - 1) * p.h.offset_step + 1
+    x0 = pixels.j0 * p.w.stride + p.w.offset
+    x1 = (pixels.j1 - 1) * p.w.stride + p.w.offset + (p.KW - 1) * p.w.offset_step + 1
+    in0, in1 = max(x0, 0), min(x1, p.w.source)
+    if not p.padded:
+        r0, r1, x0, x1 = max(r0, 0), min(r1, p.h.source), in0, in1
+    in1 = max(in1, in0)
+    low, high = min(in0, x1) - x0, max(x1 - max(in1, x0), 0)
+    view.sc, view.sw = 1, p.CI
+    view.sh = max(x1 - x0, 0) * p.CI
+    view.sn = max(r1 - r0, 0) * view.sh
+    view.data = scratch - (pixels.n0 * view.sn + r0 * view.sh + x0 * view.sw) * size
+    for n in range(pixels.n0, pixels.n1):
+        for r in range(r0, r1):
+            row = view.data + (n * view.sn + r * view.sh + x0 * view.sw) * size
+            if r < 0 or r >= p.h.source or in1 == in0:
+                memset(row, 0, view.sh * size)
+                continue
+            if low > 0:
+                memset(row, 0, low * p.CI * size)
+            if high > 0:
+                memset(row + (x1 - x0 - high) * p.CI * size, 0, high * p.CI * size)
+            row += (in0 - x0) * p.CI * size
+            from_row = x.data + (n * x.sn + g * p.CI * x.sc + r * x.sh + in0 * x.sw) * size
+            if x.sc == 1 and (x.sw == p.CI or in1 - in0 == 1):
+                memcpy(row, from_row, (in1 - in0) * p.CI * size)
+            elif x.sc == 1:
+                for c in range(in1 - in0):
+                    memcpy(row + c * p.CI * size, from_row + c * x.sw * size, p.CI * size)
+            else:
+                p.leaves.transpose(row, p.CI, NULL, from_row, x.sc, p.CI, in1 - in0)
+        # end: r
+    # end: n
+
+
+cdef void pack_dy(
+    const Run* run, const Block* pixels, Py_ssize_t g, Py_ssize_t lanes0, Py_ssize_t lanes1,
+    char* scratch, Image* view
+) noexcept nogil:
+    """A block of dy as pixels of whole vectors of lanes; the lanes past OC are zero."""
+    cdef const KernelPlan* p = run.p
+    cdef const Image* dy = run.dy
+    cdef Lanes* last = &p.lanes[lanes1 - 1]
+    cdef Py_ssize_t size = p.itemsize, n, i, c
+    cdef Py_ssize_t co0 = p.lanes[lanes0].v0 * p.vf
+    cdef Py_ssize_t count = last.v0 * p.vf + last.count - co0
+    cdef Py_ssize_t width = (last.v0 + last.nr) * p.vf - co0
+    cdef Py_ssize_t columns = pixels.j1 - pixels.j0
+    cdef char* row
+    cdef const char* from_row
+    view.sc, view.sw = 1, width
+    view.sh = columns * width
+    view.sn = (pixels.i1 - pixels.i0) * view.sh
+    view.data = scratch - (pixels.n0 * view.sn + pixels.i0 * view.sh + pixels.j0 * width
+                           + co0) * size
+    for n in range(pixels.n0, pixels.n1):
+        for i in range(pixels.i0, pixels.i1):
+            row = scratch + ((n - pixels.n0) * view.sn + (i - pixels.i0) * view.sh) * size
+            from_row = dy.data + (n * dy.sn + (g * p.CO + co0) * dy.sc + i * dy.sh
+                                  + pixels.j0 * dy.sw) * size
+            if count < width:
+                memset(row, 0, view.sh * size)
+            if dy.sc == 1:
+                for c in range(columns):
+                    memcpy(row + c * width * size, from_row + c * dy.sw * size, count * size)
+            else:
+                p.leaves.transpose(row, width, NULL, from_row, dy.sc, count, columns)
+        # end: i
+    # end: n
+
+
+cdef void finish_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
+    """Add the partial kernels of some rows in the order of the chunks; write (OC, IC, KH, KW)."""
+    cdef Run* run = <Run*>context
+    cdef const KernelPlan* p = run.p
+    cdef Py_ssize_t R = p.CI * p.KH * p.KW, width = p.V * p.vf, size = p.itemsize
+    cdef Py_ssize_t g = number // ceil_div(R, FINISH_ROWS)
+    cdef Py_ssize_t r0 = number % ceil_div(R, FINISH_ROWS) * FINISH_ROWS
+    cdef Py_ssize_t r1 = min(r0 + FINISH_ROWS, R), chunk
+    cdef char* sum = run.partials + (g * R + r0) * width * size
+    for chunk in range(1, p.n_chunks):
+        p.leaves.add(sum, sum + chunk * p.partial_size * size, (r1 - r0) * width)
+    p.leaves.transpose(run.dkernel + (g * p.CO * R + r0) * size, R, NULL,
+                       sum, width, r1 - r0, p.CO)

@@ -1,0 +1,66 @@
+from fastconv._core.geometry cimport Axis, Geometry
+from fastconv._core.isa cimport fc_leaves
+
+cdef struct Part:
+    # Taps [u0, u1) of a column tile, valid for its columns [j0, j1).
+    Py_ssize_t u0, u1, j0, j1
+
+cdef struct ColumnTile:
+    # Columns [j0, j1) of one phase and the parts their taps fall into.
+    Py_ssize_t j0, j1
+    Py_ssize_t part0, part1
+
+cdef struct Lanes:
+    # A block of output channels: nr vectors from vector v0 on, `count` of their lanes in use.
+    Py_ssize_t v0, count
+    int nr
+
+cdef struct Plan:
+    # ---- the correlation: CI channels are summed into each of CO, per group ----
+    Py_ssize_t N, G, CI, CO
+    Py_ssize_t src_h, src_w, dst_h, dst_w
+    int n_h, n_w                    # phases of each axis; also the step between their outputs
+    Axis* h
+    Axis* w
+    Py_ssize_t KH, KW
+    bint flipped                    # kernel is (reduced, outputs) per tap: the input's gradient
+    # ---- blocking ----
+    const fc_leaves* leaves
+    int itemsize
+    int vf
+    Py_ssize_t V                    # vectors that hold CO
+    Py_ssize_t n_lanes              # blocks of output channels
+    Lanes* lanes
+    Py_ssize_t ci_block, n_ci       # reduced channels per sweep
+    bint padded                     # the source is packed between zero columns
+    bint merged                     # (u, ci) is one contiguous run of the source
+    Py_ssize_t images, rows, columns  # extent of a task: images, base rows, base columns
+    Py_ssize_t joined               # images whose rows share a tile
+    Py_ssize_t n_images, n_rows, n_columns, n_splits   # tasks: x G
+    Py_ssize_t split                # blocks of lanes per task
+    Py_ssize_t n_tasks
+    # ---- tables ----
+    Py_ssize_t* tile0               # [nr - 1][pw][column block] -> first tile; one more at the end
+    ColumnTile* tiles
+    Part* parts
+    Py_ssize_t* order               # (ci, kh, kw) -> row of the packed kernel
+    Py_ssize_t* phase_row           # [ph][pw] -> first row of the phase in the packed kernel
+    # ---- sizes, in elements ----
+    Py_ssize_t packed_size
+    Py_ssize_t src_scratch, dst_scratch
+    double multiply_adds
+
+cdef class CorrelationPlan:
+    cdef Plan p
+
+cdef CorrelationPlan make_plan(
+    const Geometry* geometry, bint backward, const fc_leaves* leaves, int itemsize,
+    bint src_planar, bint dst_planar, bint pixels_contiguous)
+
+cdef Py_ssize_t FEW_CHANNELS
+cdef Py_ssize_t cut_lanes(
+    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t channels, Py_ssize_t rows, Lanes** lanes
+) except -1
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b

@@ -1,0 +1,385 @@
+# cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
+"""How a correlation is cut: lanes, columns, rows, images, tasks.
+
+Everything here follows from the problem's shape, the register tile and the cache sizes, never
+from the number of threads; what could change the order of a sum (lanes, channel blocks, column
+tiles) does not depend on the batch or on the memory order either.  A plan is made once per
+problem and cached.
+
+**Lanes.**  Output channels fill the lanes of a tile, pixels its rows.  A width of NR vectors is
+chosen by counting the cycles of all tiles, tails included.
+
+**Columns.**  A row of outputs is cut into tiles of at most MR pixels.  Near a border some taps
+fall outside the source for some pixels of a tile; the taps are grouped into *parts*, runs of taps
+that are valid for the same pixels, and each part is one call of the tile.  So a tap on padding is
+never computed and no padded copy of the image is needed.  With few channels a part is too short
+to pay for its call: then (``padded``) the source rows are packed between zero columns.
+
+**Reduced channels** are blocked so that one block of packed kernel stays in the L2 cache while a
+task's pixels pass by.
+"""
+
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from fastconv._core.geometry cimport (
+    Axis, Geometry, end_valid, first_valid, forward_axis, gradient_axes)
+from fastconv._core.isa cimport FC_MAX_NR, fc_leaves
+
+# Below this many reduced channels a part of a tile is too short a call.
+FEW_CHANNELS = 16
+# Bytes of the L2 cache that the packed kernel, and each scratch, may take.
+cdef Py_ssize_t PANEL_BYTES = 393216
+cdef Py_ssize_t SCRATCH_BYTES = 262144
+# A task has enough pixels to read a block of packed kernel for and enough work to be handed out;
+# there are enough tasks to share among many threads.
+cdef Py_ssize_t TASK_PIXELS = 192
+cdef double TASK_WORK = 1.0e6
+cdef Py_ssize_t ENOUGH_TASKS = 32
+
+
+cdef class CorrelationPlan:
+    """Owner of a plan's tables."""
+
+    def __dealloc__(self):
+        free(self.p.h)
+        free(self.p.w)
+        free(self.p.lanes)
+        free(self.p.tile0)
+        free(self.p.tiles)
+        free(self.p.parts)
+        free(self.p.order)
+        free(self.p.phase_row)
+
+
+cdef void* table(Py_ssize_t count, size_t size) except NULL:
+    cdef void* memory = calloc(max(count, 1), size)
+    if memory == NULL:
+        raise MemoryError("cannot allocate a convolution's plan")
+    return memory
+
+
+cdef double tile_cycles(Py_ssize_t mr, int nr) noexcept nogil:
+    """Cycles of one step of the reduction, in units of one vector FMA.
+
+    Fewer than four chains cannot hide the FMA's latency, more than ten row pointers do not fit
+    the general registers, and each vector of the kernel has to be loaded.
+    """
+    cdef double cycles = max(mr * nr, 4)
+    if mr > 10:
+        cycles *= 1.05
+    return cycles + 0.2 * nr
+
+
+cdef Py_ssize_t tile_height(
+    const fc_leaves* leaves, Py_ssize_t columns, int nr, Py_ssize_t* joined
+) noexcept nogil:
+    """Pixels of a tile in a row of so many columns; `joined` rows of several images share one."""
+    cdef Py_ssize_t most = leaves.max_mr[nr - 1]
+    joined[0] = 1
+    if columns > most:
+        return ceil_div(columns, ceil_div(columns, most))
+    if 2 * columns <= most:
+        joined[0] = most // max(columns, 1)
+    return columns
+
+
+cdef double row_cycles(const fc_leaves* leaves, Py_ssize_t columns, int nr) noexcept nogil:
+    cdef Py_ssize_t joined
+    cdef Py_ssize_t mr = tile_height(leaves, columns, nr, &joined)
+    cdef Py_ssize_t whole = columns // mr, tail = columns % mr
+    cdef double cycles = whole * tile_cycles(mr * joined, nr) / joined
+    if tail:
+        cycles += tile_cycles(tail, nr)
+    return cycles
+
+
+cdef Py_ssize_t cut_lanes(
+    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t channels, Py_ssize_t rows, Lanes** lanes
+) except -1:
+    """Cut V vectors into blocks of about equal width, the width that costs fewest cycles.
+
+    `rows` is what a row of tiles has to cover.  Returns the number of blocks.
+    """
+    cdef int nr, best = 1
+    cdef Py_ssize_t blocks, b, wide, v = 0
+    cdef double cost, lowest = 0
+    for nr in range(1, FC_MAX_NR + 1):
+        if nr > V or leaves.max_mr[nr - 1] == 0:
+            break
+        blocks = ceil_div(V, nr)
+        wide = V - blocks * (V // blocks)
+        cost = (blocks - wide) * row_cycles(leaves, rows, <int>(V // blocks))
+        if wide:
+            cost += wide * row_cycles(leaves, rows, <int>(V // blocks) + 1)
+        if nr == 1 or cost < lowest * 0.999:
+            best, lowest = nr, cost
+    blocks = ceil_div(V, best)
+    lanes[0] = <Lanes*>table(blocks, sizeof(Lanes))
+    wide = V - blocks * (V // blocks)
+    for b in range(blocks):
+        lanes[0][b].v0 = v
+        lanes[0][b].nr = <int>(V // blocks) + (1 if b < wide else 0)
+        v += lanes[0][b].nr
+        lanes[0][b].count = min(v * leaves.vf, channels) - lanes[0][b].v0 * leaves.vf
+    return blocks
+
+
+cdef Py_ssize_t cut_tile(const Plan* p, const Axis* w, ColumnTile* tile, Part* parts) noexcept nogil:
+    """Group the taps of one column tile into parts; returns their number (parts may be NULL).
+
+    The first part is the one that is valid for all columns, if there is one.
+    """
+    cdef Py_ssize_t u, a, b, count = 0
+    cdef Py_ssize_t last_a = -1, last_b = -1
+    cdef Part swap
+    if p.padded:
+        if parts != NULL:
+            parts[0].u0, parts[0].u1 = 0, w.taps
+            parts[0].j0, parts[0].j1 = tile.j0, tile.j1
+        return 1
+    for u in range(w.taps):
+        a = max(first_valid(w, u), tile.j0)
+        b = min(end_valid(w, u), tile.j1)
+        if a >= b:
+            last_a = last_b = -1
+            continue
+        if a == last_a and b == last_b:
+            if parts != NULL:
+                parts[count - 1].u1 = u + 1
+            continue
+        last_a, last_b = a, b
+        if parts != NULL:
+            parts[count].u0, parts[count].u1 = u, u + 1
+            parts[count].j0, parts[count].j1 = a, b
+        count += 1
+    if parts != NULL:
+        for u in range(count):
+            if parts[u].j0 == tile.j0 and parts[u].j1 == tile.j1:
+                swap = parts[u]
+                parts[u] = parts[0]
+                parts[0] = swap
+                break
+    return count
+
+
+cdef int cut_columns(Plan* p) except -1:
+    """Tiles and parts of every width, phase and block of columns."""
+    cdef Py_ssize_t n_tiles, n_parts, cb, j, end, mr, joined, entry
+    cdef int nr, pw, round
+    cdef Axis* w
+    cdef ColumnTile tile
+    p.tile0 = <Py_ssize_t*>table(FC_MAX_NR * p.n_w * p.n_columns + 1, sizeof(Py_ssize_t))
+    for round in range(2):       # count, then fill
+        n_tiles = n_parts = entry = 0
+        for nr in range(1, FC_MAX_NR + 1):
+            for pw in range(p.n_w):
+                w = &p.w[pw]
+                mr = tile_height(p.leaves, min(w.n, p.columns), nr, &joined) if p.leaves.max_mr[nr - 1] else 1
+                for cb in range(p.n_columns):
+                    p.tile0[entry] = n_tiles
+                    entry += 1
+                    if not uses_width(p, nr):
+                        continue
+                    j = cb * p.columns
+                    end = min(j + p.columns, w.n)
+                    while j < end:
+                        tile.j0, tile.j1 = j, min(j + mr, end)
+                        tile.part0 = n_parts
+                        n_parts += cut_tile(p, w, &tile, p.parts + n_parts if round else NULL)
+                        tile.part1 = n_parts
+                        if round:
+                            p.tiles[n_tiles] = tile
+                        n_tiles += 1
+                        j = tile.j1
+        p.tile0[entry] = n_tiles
+        if round == 0:
+            p.tiles = <ColumnTile*>table(n_tiles, sizeof(ColumnTile))
+            p.parts = <Part*>table(n_parts, sizeof(Part))
+    return 0
+
+
+cdef bint uses_width(const Plan* p, int nr) noexcept nogil:
+    return p.lanes[0].nr == nr or p.lanes[p.n_lanes - 1].nr == nr
+
+
+cdef int order_kernel(Plan* p) except -1:
+    """Where the taps go: packed rows run over phases, blocks of CI, then (t, u, ci).
+
+    A tap belongs to exactly one phase.  Those of phases without outputs are never read and lie
+    behind the others.
+    """
+    cdef Py_ssize_t kh, kw, t, u, ci, c0, c_len, row = 0
+    cdef int ph, pw
+    cdef Axis* h
+    cdef Axis* w
+    cdef Py_ssize_t taps = p.KH * p.KW
+    p.order = <Py_ssize_t*>table(p.CI * taps, sizeof(Py_ssize_t))
+    p.phase_row = <Py_ssize_t*>table(p.n_h * p.n_w, sizeof(Py_ssize_t))
+    for t in range(p.CI * taps):
+        p.order[t] = -1
+    for ph in range(p.n_h):
+        h = &p.h[ph]
+        for pw in range(p.n_w):
+            w = &p.w[pw]
+            p.phase_row[ph * p.n_w + pw] = row
+            for c0 in range(0, p.CI, p.ci_block):
+                c_len = min(p.ci_block, p.CI - c0)
+                for t in range(h.taps):
+                    for u in range(w.taps):
+                        kh, kw = h.tap + t * h.tap_step, w.tap + u * w.tap_step
+                        for ci in range(c0, c0 + c_len):
+                            p.order[(ci * p.KH + kh) * p.KW + kw] = row
+                            row += 1
+    for t in range(p.CI * taps):
+        if p.order[t] < 0:
+            p.order[t] = row
+            row += 1
+    return 0
+
+
+cdef Py_ssize_t axis_span(const Axis* axes, int count, Py_ssize_t n) noexcept nogil:
+    """Source positions that n outputs of every phase may read, padding included."""
+    cdef Py_ssize_t low = 0, high = 0, a, b
+    cdef bint any = False
+    cdef int i
+    for i in range(count):
+        if axes[i].taps:
+            a = axes[i].offset
+            b = (n - 1) * axes[i].stride + a + (axes[i].taps - 1) * axes[i].offset_step + 1
+            low = min(low, a) if any else a
+            high = max(high, b) if any else b
+            any = True
+    return high - low
+
+
+cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
+    """Images, base rows and lanes of a task."""
+    cdef Py_ssize_t base_rows = p.h[0].n, base_columns = p.w[0].n
+    cdef Py_ssize_t pixels, tasks, most, lanes
+    cdef double work = <double>p.CI * p.CO * p.KH * p.KW / (p.n_h * p.n_w)
+    cdef Py_ssize_t enough = max(TASK_PIXELS, <Py_ssize_t>(TASK_WORK / max(work, 1)))
+    p.joined = 1
+    # Columns are only cut where no tile has more than one part: elsewhere the cut, which looks
+    # at the batch, would change the order of sums.
+    p.columns = max(base_columns, 1)
+    if base_rows == 1 and p.h[0].taps == 1 and (p.padded or p.w[0].taps == 1) and p.n_w == 1:
+        p.columns = max(min(p.columns, enough // 168 * 168), 1)
+    p.n_columns = ceil_div(base_columns, p.columns)
+    tile_height(p.leaves, p.columns, p.lanes[0].nr, &p.joined)
+    p.joined = max(min(p.joined, p.N), 1)
+
+    p.rows = min(max(enough // p.columns, 1), max(base_rows, 1))
+    while p.rows > 1 and packs and source_elements(p, 1, p.rows) * p.itemsize > SCRATCH_BYTES:
+        p.rows -= 1
+    p.rows = max(ceil_div(base_rows, ceil_div(base_rows, p.rows)), 1) if base_rows else 1
+    p.n_rows = ceil_div(base_rows, p.rows)
+    p.images = 1
+    if p.n_rows * p.n_columns == 1:
+        pixels = max(p.rows * p.columns, 1)
+        most = max(enough // pixels, 1)
+        if packs:
+            most = max(min(most, SCRATCH_BYTES // max(source_elements(p, 1, p.rows) * p.itemsize, 1)), 1)
+        p.images = max(min(ceil_div(most, p.joined) * p.joined, p.N), 1)
+        # Rather more tasks than long ones.
+        while p.images > p.joined and ceil_div(p.N, p.images) * p.G < ENOUGH_TASKS // 4:
+            p.images = ceil_div(p.images // 2, p.joined) * p.joined
+    p.n_images = ceil_div(p.N, p.images)
+
+    tasks = p.n_images * p.n_rows * p.n_columns * p.G
+    p.split = p.n_lanes
+    if tasks < ENOUGH_TASKS and tasks > 0:
+        p.split = max(p.n_lanes // ceil_div(ENOUGH_TASKS, tasks), 1)
+    if dst_planar:
+        lanes = SCRATCH_BYTES // p.itemsize // max(destination_pixels(p), 1)
+        p.split = max(min(p.split, lanes // (p.lanes[0].nr * p.vf)), 1)
+    p.n_splits = ceil_div(p.n_lanes, p.split)
+    p.n_tasks = tasks * p.n_splits
+
+
+cdef Py_ssize_t source_elements(const Plan* p, Py_ssize_t images, Py_ssize_t rows) noexcept nogil:
+    cdef Py_ssize_t n_rows = axis_span(p.h, p.n_h, rows)
+    cdef Py_ssize_t n_columns = axis_span(p.w, p.n_w, p.columns)
+    if not p.padded:
+        n_columns = min(n_columns, p.src_w)
+    return images * min(n_rows, p.src_h) * n_columns * p.ci_block
+
+
+cdef Py_ssize_t destination_pixels(const Plan* p) noexcept nogil:
+    return p.images * min(p.rows * p.n_h, p.dst_h) * min(p.columns * p.n_w, p.dst_w)
+
+
+cdef CorrelationPlan make_plan(
+    const Geometry* g, bint backward, const fc_leaves* leaves, int itemsize,
+    bint src_planar, bint dst_planar, bint pixels_contiguous
+):
+    cdef CorrelationPlan plan = CorrelationPlan.__new__(CorrelationPlan)
+    cdef Plan* p = &plan.p
+    cdef Py_ssize_t OH = g.OH, OW = g.OW, IH = g.IH, IW = g.IW, N = g.N
+    cdef bint packs
+    p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
+    p.G, p.KH, p.KW, p.flipped = g.G, g.KH, g.KW, backward
+    if pixels_contiguous:
+        # A 1x1 kernel does not see rows or images: all their pixels are one row.
+        if src_planar or dst_planar:
+            OH, OW, IH, IW = 1, OH * OW, 1, IH * IW
+        else:
+            N, OH, OW, IH, IW = 1, 1, N * OH * OW, 1, N * IH * IW
+    p.N = N
+    if backward:
+        p.CI, p.CO = g.OC // g.G, g.IC // g.G
+        p.src_h, p.src_w, p.dst_h, p.dst_w = OH, OW, IH, IW
+        p.n_h, p.n_w = <int>min(g.stride_h, max(IH, 1)), <int>min(g.stride_w, max(IW, 1))
+    else:
+        p.CI, p.CO = g.IC // g.G, g.OC // g.G
+        p.src_h, p.src_w, p.dst_h, p.dst_w = IH, IW, OH, OW
+        p.n_h = p.n_w = 1
+    p.h = <Axis*>table(p.n_h, sizeof(Axis))
+    p.w = <Axis*>table(p.n_w, sizeof(Axis))
+    if backward:
+        gradient_axes(p.h, IH, OH, g.KH, g.stride_h, g.pad_t, g.dil_h)
+        gradient_axes(p.w, IW, OW, g.KW, g.stride_w, g.pad_l, g.dil_w)
+    else:
+        forward_axis(p.h, IH, OH, g.KH, g.stride_h, g.pad_t, g.dil_h)
+        forward_axis(p.w, IW, OW, g.KW, g.stride_w, g.pad_l, g.dil_w)
+    p.multiply_adds = (<double>g.N * g.OH * g.OW * g.KH * g.KW) * g.OC * (g.IC // g.G)
+
+    p.V = ceil_div(p.CO, p.vf)
+    p.n_lanes = cut_lanes(leaves, p.V, p.CO, p.w[0].n, &p.lanes)
+    cdef Py_ssize_t widest = FC_MAX_NR * p.vf * itemsize
+    cdef Py_ssize_t taps = max(max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
+    p.ci_block = max(PANEL_BYTES // widest // taps // 16 * 16, 16)
+    p.n_ci = max(ceil_div(p.CI, p.ci_block), 1)
+    p.ci_block = ceil_div(ceil_div(p.CI, p.n_ci), 16) * 16 if p.n_ci > 1 else p.CI
+    p.n_ci = max(ceil_div(p.CI, max(p.ci_block, 1)), 1)
+    p.padded = p.CI < FEW_CHANNELS and taps > 1
+    packs = src_planar or p.padded
+    p.merged = p.n_ci == 1 and (packs or p.G == 1) and contiguous_taps(p.w, p.n_w)
+    cut_tasks(p, packs, dst_planar)
+    cut_columns(p)
+    order_kernel(p)
+    p.packed_size = p.G * p.V * p.vf * max(p.CI * p.KH * p.KW, 1)
+    p.src_scratch = source_elements(p, p.images, p.rows) if packs else 0
+    p.dst_scratch = destination_pixels(p) * split_lanes(p) if dst_planar else 0
+    return plan
+
+
+cdef Py_ssize_t split_lanes(const Plan* p) noexcept nogil:
+    """Lanes of the widest split."""
+    return min(p.split * p.lanes[0].nr, p.V) * p.vf
+
+
+cdef Py_ssize_t max_taps(const Axis* axes, int count) noexcept nogil:
+    cdef Py_ssize_t most = 0
+    cdef int i
+    for i in range(count):
+        most = max(most, axes[i].taps)
+    return most
+
+
+cdef bint contiguous_taps(const Axis* axes, int count) noexcept nogil:
+    cdef int i
+    for i in range(count):
+        if axes[i].taps > 1 and axes[i].offset_step != 1:
+            return False
+    return True

@@ -1,0 +1,23 @@
+/* elementwise.inc.h - one pass over memory, no reuse; included once per type and tier. */
+
+static void FC_N(add)(void *dst_, const void *src_, ptrdiff_t n)
+{
+    T *dst = (T *)dst_;
+    const T *src = (const T *)src_;
+    for (ptrdiff_t i = 0; i < n; i++) dst[i] += src[i];
+}
+
+static void FC_N(relu_pass)(void *dst_, const void *x_, ptrdiff_t n)
+{
+    T *dst = (T *)dst_;
+    const T *x = (const T *)x_;
+    for (ptrdiff_t i = 0; i < n; i++) dst[i] = x[i] < 0 ? 0 : x[i];
+}
+
+static void FC_N(relu_backward)(void *dst_, const void *dy_, const void *y_, ptrdiff_t n)
+{
+    T *dst = (T *)dst_;
+    const T *dy = (const T *)dy_;
+    const T *y = (const T *)y_;
+    for (ptrdiff_t i = 0; i < n; i++) dst[i] = y[i] > 0 ? dy[i] : 0;
+}

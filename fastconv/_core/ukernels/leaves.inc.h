@@ -1,0 +1,34 @@
+/* leaves.inc.h - the leaves of one tier for one type, and the table that names them. */
+
+#include "vec.inc.h"
+#include "transpose.inc.h"
+#include "tile.inc.h"
+#include "elementwise.inc.h"
+#include "pool.inc.h"
+
+#define FC_EMIT(mr, nr) \
+    static void FC_N(tile_##mr##x##nr)(const fc_tile *t) { FC_N(tile_body)(t, mr, nr); }
+FC_ROWS_1(FC_EMIT, 1)
+FC_ROWS_2(FC_EMIT, 2)
+FC_ROWS_3(FC_EMIT, 3)
+FC_ROWS_4(FC_EMIT, 4)
+#undef FC_EMIT
+
+#define FC_ENTRY(mr, nr) FC_N(tile_##mr##x##nr),
+#define FC_COUNT(mr, nr) +1
+static const fc_leaves FC_N(leaves) = {
+    .vf = VF,
+    .max_mr = {0 FC_ROWS_1(FC_COUNT, 1), 0 FC_ROWS_2(FC_COUNT, 2), 0 FC_ROWS_3(FC_COUNT, 3),
+               0 FC_ROWS_4(FC_COUNT, 4)},
+    .tile = {{FC_ROWS_1(FC_ENTRY, 1)}, {FC_ROWS_2(FC_ENTRY, 2)}, {FC_ROWS_3(FC_ENTRY, 3)},
+             {FC_ROWS_4(FC_ENTRY, 4)}},
+    .transpose = FC_N(transpose),
+    .add = FC_N(add),
+    .relu = FC_N(relu_pass),
+    .relu_backward = FC_N(relu_backward),
+    .max_pool = FC_N(max_pool),
+    .unpool = FC_N(unpool),
+};
+#undef FC_COUNT
+#undef FC_ENTRY
+#undef V

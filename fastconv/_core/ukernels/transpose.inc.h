@@ -1,0 +1,56 @@
+/* transpose.inc.h - transposition through registers; included once per type and tier.
+ *
+ * This is how a kernel (OC, IC*KH*KW) becomes rows of OC lanes, planes become pixels of channels
+ * and a tile's pixels become planes: whole vectors are read and written on both sides.
+ */
+
+/* log2(VF) rounds of interleaving turn VF rows into VF columns. */
+FC_INLINE void FC_N(transpose_square)(V x[])
+{
+    FC_UNROLL
+    for (int half = VF / 2; half > 0; half /= 2) {
+        V y[VF];
+        FC_UNROLL
+        for (int i = 0; i < VF / 2; i++) {
+            y[2 * i] = FC_N(zip_low)(x[i], x[i + VF / 2]);
+            y[2 * i + 1] = FC_N(zip_high)(x[i], x[i + VF / 2]);
+        }
+        FC_UNROLL
+        for (int i = 0; i < VF; i++) x[i] = y[i];
+    }
+}
+
+static void FC_N(transpose)(void *dst_, ptrdiff_t dst_row, const ptrdiff_t *order, const void *src_,
+                            ptrdiff_t src_row, ptrdiff_t rows, ptrdiff_t cols)
+{
+    const T *src = (const T *)src_;
+    /* A vector may reach past its own row, never past the last one. */
+    const T *end = src + (rows - 1) * src_row + cols;
+    T *dst = (T *)dst_;
+    ptrdiff_t r = 0;
+    for (; r + VF <= rows; r += VF) {
+        ptrdiff_t c = 0;
+        for (; c < cols && src + (r + VF - 1) * src_row + c + VF <= end; c += VF) {
+            V x[VF];
+            FC_UNROLL
+            for (int i = 0; i < VF; i++) x[i] = FC_N(load)(src + (r + i) * src_row + c);
+            FC_N(transpose_square)(x);
+            if (!order && c + VF <= cols) {
+                FC_UNROLL
+                for (int i = 0; i < VF; i++) FC_N(store)(dst + (c + i) * dst_row + r, x[i]);
+            } else {
+                FC_UNROLL
+                for (int i = 0; i < VF; i++)
+                    if (c + i < cols)
+                        FC_N(store)(dst + (order ? order[c + i] : c + i) * dst_row + r, x[i]);
+            }
+        }
+        for (; c < cols; c++) {
+            T *d = dst + (order ? order[c] : c) * dst_row + r;
+            for (int i = 0; i < VF; i++) d[i] = src[(r + i) * src_row + c];
+        }
+    }
+    for (; r < rows; r++)
+        for (ptrdiff_t c = 0; c < cols; c++)
+            dst[(order ? order[c] : c) * dst_row + r] = src[r * src_row + c];
+}

@@ -1,0 +1,104 @@
+/* ukernels.h - the contract between the loop nests and the leaves that use vector registers.
+ *
+ * A leaf is a pure function of the pointers and extents it is given: it allocates nothing, starts
+ * no thread, cannot fail, and knows no convolution.  All strides and offsets are counted in
+ * elements of the leaf's own type (float or double), never in bytes.  README.md has the pictures.
+ */
+#ifndef FC_UKERNELS_H
+#define FC_UKERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    FC_MAX_MR = 14,  /* rows of the largest register tile, any tier            */
+    FC_MAX_NR = 4,   /* vectors in a row of the widest register tile, any tier */
+    FC_MAX_TIERS = 4 /* tiers that one processor may run                      */
+};
+
+/* Outer-product tile.  For p < MR rows and NR vectors of VF lanes:
+ *
+ *   acc[p][l] = sum over it < nt, iu < nu, ik < nk of
+ *               a[a_off[p] + it*a_t + iu*a_u + ik*a_k]  *  b[it*b_t + iu*b_u + ik*b_k + l]
+ *
+ * The sum runs in that order (it outermost).  Whole vectors of b are read.  Then
+ *
+ *   c[c_off[p] + l] = relu?( (accumulate ? c[c_off[p] + l] : 0) + acc[p][l]
+ *                            + lane_bias[l] + row_bias[p] )          for l < lanes
+ *
+ * where either bias may be NULL and (NR-1)*VF < lanes <= NR*VF: nothing past `lanes` is touched.
+ */
+typedef struct {
+    const void *a, *b;
+    void *c;
+    const ptrdiff_t *a_off, *c_off;
+    ptrdiff_t a_t, a_u, a_k;
+    ptrdiff_t b_t, b_u, b_k;
+    ptrdiff_t nt, nu, nk;
+    const void *lane_bias; /* NR*VF values */
+    const void *row_bias;  /* MR values    */
+    ptrdiff_t lanes;
+    int accumulate;
+    int relu;
+} fc_tile;
+
+typedef void (*fc_tile_fn)(const fc_tile *t);
+
+/* dst[at(c)*dst_row + r] = src[r*src_row + c]  for r < rows, c < cols,
+ * where at(c) = order[c], or c when order is NULL. */
+typedef void (*fc_transpose_fn)(void *dst, ptrdiff_t dst_row, const ptrdiff_t *order,
+                                const void *src, ptrdiff_t src_row, ptrdiff_t rows, ptrdiff_t cols);
+
+/* dst[i] += src[i]  for i < n. */
+typedef void (*fc_add_fn)(void *dst, const void *src, ptrdiff_t n);
+
+/* dst[i] = max(x[i], 0), NaN kept  for i < n. */
+typedef void (*fc_relu_fn)(void *dst, const void *x, ptrdiff_t n);
+
+/* dst[i] = y[i] > 0 ? dy[i] : 0  for i < n. */
+typedef void (*fc_relu_backward_fn)(void *dst, const void *dy, const void *y, ptrdiff_t n);
+
+/* One output pixel of a max pooling over `channels` neighbouring channels, nt x nu taps:
+ *
+ *   y[c]       = max over it, iu of  x[it*x_t + iu*x_u + c]    (NaN wins)
+ *   indices[c] = index + it*index_t + iu*index_u  of the tap that won, the first of equals
+ *
+ * `indices` may be NULL. */
+typedef struct {
+    const void *x;
+    void *y;
+    int32_t *indices;
+    ptrdiff_t channels;
+    ptrdiff_t nt, nu, x_t, x_u;
+    int32_t index, index_t, index_u;
+} fc_pool;
+
+typedef void (*fc_max_pool_fn)(const fc_pool *p);
+
+/* dx[indices[i]*channels + c] += dy[i]  for the pixels x channels of dy, channels innermost.
+ * Stops at the first index outside [0, plane) and returns its position, else -1. */
+typedef ptrdiff_t (*fc_unpool_fn)(void *dx, const void *dy, const int32_t *indices,
+                                  ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t plane);
+
+/* What one tier offers for one type. */
+typedef struct {
+    int vf;                /* lanes in a vector                                 */
+    int max_mr[FC_MAX_NR]; /* most rows of a tile of NR = index + 1 vectors     */
+    fc_tile_fn tile[FC_MAX_NR][FC_MAX_MR]; /* [NR - 1][MR - 1]; NULL past max_mr */
+    fc_transpose_fn transpose;
+    fc_add_fn add;
+    fc_relu_fn relu;
+    fc_relu_backward_fn relu_backward;
+    fc_max_pool_fn max_pool;
+    fc_unpool_fn unpool;
+} fc_leaves;
+
+typedef struct {
+    const char *name;
+    const fc_leaves *f32, *f64;
+} fc_isa;
+
+/* Fills `found` with the tiers that this processor runs, best first, and returns their number. */
+int fc_detect(const fc_isa *found[FC_MAX_TIERS]);
+
+#endif

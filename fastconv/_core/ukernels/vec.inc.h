@@ -1,0 +1,48 @@
+/* vec.inc.h - one vector register of FC_VBYTES bytes: VF lanes of T; included once per type and tier.
+ *
+ * T is float or double, I the signed integer of its size, and FC_N(name) appends the type's and
+ * the tier's suffix.  VF is a plain number, so that the preprocessor can choose by it.
+ */
+
+typedef T FC_N(vec) __attribute__((vector_size(FC_VBYTES)));
+typedef I FC_N(ivec) __attribute__((vector_size(FC_VBYTES)));
+typedef T FC_N(uvec) __attribute__((vector_size(FC_VBYTES), aligned(sizeof(T)), may_alias));
+#define V FC_N(vec)
+
+FC_INLINE V FC_N(load)(const T *p) { return *(const FC_N(uvec) *)p; }
+FC_INLINE void FC_N(store)(T *p, V x) { *(FC_N(uvec) *)p = x; }
+
+/* The first n < VF lanes; the others are zero. */
+FC_INLINE V FC_N(load_part)(const T *p, ptrdiff_t n)
+{
+    V x = {0};
+    for (ptrdiff_t i = 0; i < n; i++) x[i] = p[i];
+    return x;
+}
+
+FC_INLINE void FC_N(store_part)(T *p, V x, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++) p[i] = x[i];
+}
+
+/* max(x, 0) that keeps NaN. */
+FC_INLINE V FC_N(relu)(V x) { return (V)((FC_N(ivec))x & ~(FC_N(ivec))(x < 0)); }
+
+/* Lanes of the lower (upper) halves of x and y in turn: x0 y0 x1 y1 ... */
+#if VF == 2
+#define FC_LOW 0, 2
+#define FC_HIGH 1, 3
+#elif VF == 4
+#define FC_LOW 0, 4, 1, 5
+#define FC_HIGH 2, 6, 3, 7
+#elif VF == 8
+#define FC_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define FC_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define FC_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define FC_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+FC_INLINE V FC_N(zip_low)(V x, V y) { return FC_SHUFFLE(FC_N(ivec), x, y, FC_LOW); }
+FC_INLINE V FC_N(zip_high)(V x, V y) { return FC_SHUFFLE(FC_N(ivec), x, y, FC_HIGH); }
+#undef FC_LOW
+#undef FC_HIGH

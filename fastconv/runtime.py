@@ -1,0 +1,208 @@
+"""What runs where: threads, instruction sets, caches, and the pool of recycled memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fastconv._core import isa as _isa
+from fastconv._core import memory as _memory
+from fastconv._core import threads as _threads
+
+MOST_THREADS = 4096
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads a call may use from now on.
+
+    Results do not depend on it.  Small problems use fewer threads than this.
+
+    Parameters
+    ----------
+    n : int
+        From 1 to 4096.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not such an integer.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> before = fastconv.get_num_threads()
+    >>> fastconv.set_num_threads(1)
+    >>> fastconv.get_num_threads()
+    1
+    >>> fastconv.set_num_threads(before)
+    """
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"n: expected an integer, got {n!r}")
+    n = n.__index__()
+    if not 1 <= n <= MOST_THREADS:
+        raise ValueError(f"n: expected from 1 to {MOST_THREADS} threads, got {n}")
+    _threads.set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """The most threads a call may use now.
+
+    Unless `set_num_threads` was called this is what ``OMP_NUM_THREADS`` says, at most the
+    processors that the affinity mask and the cgroup's quota leave to the process.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.get_num_threads() >= 1
+    True
+    """
+    return _threads.get_num_threads()
+
+
+def isa() -> str:
+    """Name of the instruction set in use.
+
+    Returns
+    -------
+    str
+        ``"avx512"``, ``"avx2"``, ``"neon"`` or ``"baseline"``: the best that the processor runs,
+        unless ``FASTCONV_ISA`` or `use_isa` says otherwise.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.isa() in fastconv.available_isas()
+    True
+    """
+    return _isa.name()
+
+
+def available_isas() -> tuple[str, ...]:
+    """Names of the instruction sets that this processor runs, best first.
+
+    Returns
+    -------
+    tuple of str
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> len(fastconv.available_isas()) >= 1
+    True
+    """
+    return _isa.available()
+
+
+@contextmanager
+def use_isa(name: str) -> Iterator[None]:
+    """Compute with another instruction set inside a ``with`` block, in the whole process.
+
+    Parameters
+    ----------
+    name : str
+        One of `available_isas`.
+
+    Raises
+    ------
+    ValueError
+        If the processor does not run it.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> with fastconv.use_isa(fastconv.available_isas()[-1]):
+    ...     fastconv.isa() == fastconv.available_isas()[-1]
+    True
+    """
+    before = _isa.name()
+    _isa.select(name)
+    try:
+        yield
+    finally:
+        _isa.select(before)
+
+
+def release_memory() -> int:
+    """Give the memory kept for reuse back to the system.
+
+    Arrays in use are not touched.
+
+    Returns
+    -------
+    int
+        Bytes released.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> released = fastconv.release_memory()
+    >>> fastconv.release_memory()
+    0
+    """
+    return _memory.release()
+
+
+def cache_sizes() -> dict[str, int]:
+    """Sizes of the first processor's data caches in bytes; empty where the system does not tell.
+
+    Returns
+    -------
+    dict
+        ``"L1"``, ``"L2"``, ``"L3"`` to bytes.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> all(size > 0 for size in fastconv.cache_sizes().values())
+    True
+    """
+    units = {"K": 1 << 10, "M": 1 << 20}
+    sizes = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, kind, size = (
+                (index / name).read_text().strip() for name in ("level", "type", "size")
+            )
+        except OSError:
+            continue
+        if kind != "Instruction" and size[-1:] in units:
+            sizes[f"L{level}"] = int(size[:-1]) * units[size[-1]]
+    return sizes
+
+
+def info() -> dict[str, Any]:
+    """What fastconv is and runs on here.
+
+    Returns
+    -------
+    dict
+        Keys ``version``, ``isa``, ``available_isas``, ``threads``, ``openmp``, ``processors``
+        and ``caches``.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.info()["isa"] == fastconv.isa()
+    True
+    """
+    try:
+        release = version("fastconv")
+    except PackageNotFoundError:
+        release = "unknown (not installed)"
+    return {
+        "version": release,
+        "isa": isa(),
+        "available_isas": available_isas(),
+        "threads": get_num_threads(),
+        "openmp": _threads.has_openmp(),
+        "processors": os.cpu_count(),
+        "caches": cache_sizes(),
+    }
