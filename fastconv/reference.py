@@ -183,7 +183,7 @@ def _finish(y: Array, dtype: np.dtype[Any], like: Array | None, out: Array | Non
     return out
 
 
-def empty(shape: Sequence[int], dtype: DTypeLike, channels_last: bool = False) -> Array:
+def empty(shape: Sequence[int], dtype: DTypeLike = "float32", channels_last: bool = False) -> Array:
     """A new array whose values are not set.
 
     ``channels_last`` lays out a logical ``(N, C, H, W)`` or ``(C, H, W)`` array as ``(N, H, W, C)``
@@ -394,7 +394,7 @@ def max_pool2d(
     size: Pair,
     *,
     stride: Pair | None = None,
-    padding: Padding = 0,
+    padding: Pair = 0,
     dilation: Pair = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
@@ -404,8 +404,8 @@ def max_pool2d(
         y[n, c, oh, ow] = max over kh, kw of x[n, c, ih, iw]        (ih, iw as in `conv2d`)
 
     ``stride=None`` means windows side by side (the stride is the size). The padding never wins.
-    NaN counts as larger than every number, so a window with a NaN gives NaN. Among equals the
-    first in row-major order wins. With ``return_indices`` the winner's place ``ih * IW + iw`` in
+    A NaN wins over everything, so a window with a NaN gives NaN. Among equals the first in row-major
+    order wins, among several NaN the last. With ``return_indices`` the winner's place ``ih * IW + iw`` in
     its plane comes along, as int32.
 
     Examples
@@ -426,7 +426,7 @@ def max_pool2d(
     indices = np.full(y.shape, -1, np.int32)
     for _, _, at_y, at_x in _taps(rows, columns):
         value, best = images[at_x], y[at_y]
-        wins = (value > best) | (np.isnan(value) & ~np.isnan(best)) | (indices[at_y] < 0)
+        wins = (value > best) | np.isnan(value) | (indices[at_y] < 0)
         y[at_y] = np.where(wins, value, best)
         indices[at_y] = np.where(wins, place[at_x], indices[at_y])
     if (indices < 0).any():
@@ -534,7 +534,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
 
 
 def softmax(x: Array) -> Array:
-    """``exp(x) / sum(exp(x))`` along the last axis of ``(N, classes)`` scores.
+    """``exp(x) / sum(exp(x))`` along the last axis of ``(..., classes)`` scores.
 
     Adding a number to a whole row changes nothing; subtracting its maximum keeps exp from
     overflowing.

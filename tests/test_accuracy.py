@@ -7,7 +7,7 @@ a relative tolerance, which would be too tight where terms cancel and too loose 
 
 import numpy as np
 import pytest
-from arrays import ORDERS, in_order, real_operands
+from arrays import ORDERS, assert_same, in_order, real_operands
 from shapes import EDGES, LAYERS, random_problems
 
 import fastconv
@@ -103,8 +103,8 @@ def test_nan_and_infinity_reach_the_outputs_that_see_them_and_no_other(order, is
             )
             for name, a, b in zip(("forward", "input", "kernel"), got, expected, strict=True):
                 what = f"{special}, {name}: {problem}, {order}"
-                assert np.array_equal(np.isnan(a), np.isnan(b)), what
-                assert np.array_equal(np.isinf(a), np.isinf(b)), what
+                assert_same(np.isnan(a), np.isnan(b), f"NaN from {what}")
+                assert_same(np.isinf(a), np.isinf(b), f"infinite from {what}")
                 finite = np.isfinite(b)
                 np.testing.assert_allclose(a[finite], b[finite], rtol=1e-3, atol=1e-3)
 

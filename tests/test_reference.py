@@ -149,7 +149,7 @@ def test_padding_is_skipped_not_multiplied():
 
 
 def plain_pool(x, size, stride, pads, dilation, out) -> tuple[np.ndarray, np.ndarray]:
-    """Each window as a list of (value, place); NaN first, then the largest, then the first."""
+    """Each window as a list of (value, place); the last NaN, or the first of the largest."""
     N, C, IH, IW = x.shape
     (top, _), (left, _) = pads
     y, indices = np.zeros((N, C, *out)), np.zeros((N, C, *out), np.int32)
@@ -162,7 +162,7 @@ def plain_pool(x, size, stride, pads, dilation, out) -> tuple[np.ndarray, np.nda
         ]
         nan = [pixel for pixel in window if math.isnan(pixel[0])]
         y[n, c, oh, ow], indices[n, c, oh, ow] = (
-            nan[0] if nan else max(window, key=lambda pixel: (pixel[0], -pixel[1]))
+            nan[-1] if nan else max(window, key=lambda pixel: (pixel[0], -pixel[1]))
         )
     return y, indices
 

@@ -1,0 +1,172 @@
+"""The floors of the house: who may import whom, and what may live where.
+
+A module imports only what lies below it, so that each floor can be read without those above it.
+The list below is the whole order; a new module finds its place in it or this test fails.
+"""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import fastconv
+
+PACKAGE = Path(fastconv.__file__).parent
+PROJECT = Path(__file__).parents[1]
+
+# From the ground up. Modules of one line do not import each other, except within a package.
+FLOORS = (
+    ("fastconv.reference",),
+    ("fastconv._core.isa", "fastconv._core.threads", "fastconv._core.memory"),
+    ("fastconv._core.geometry",),
+    ("fastconv._core.plan",),
+    ("fastconv._core.correlate",),
+    ("fastconv._core.arguments", "fastconv._core.kernel_gradient"),
+    ("fastconv._core.conv", "fastconv._core.pooling", "fastconv._core.elementwise"),
+    ("fastconv.functional", "fastconv.runtime"),
+    ("fastconv.losses", "fastconv.optim", "fastconv.data"),
+    ("fastconv.nn",),
+    ("fastconv.pictures",),
+    ("fastconv.cli",),
+    ("fastconv", "fastconv.__main__"),
+)
+
+
+def is_generated(path: Path) -> bool:
+    return path.suffix == ".c" and path.with_suffix(".pyx").exists()
+
+
+def sources(*suffixes: str) -> list[Path]:
+    return sorted(
+        path for path in PACKAGE.rglob("*") if path.suffix in suffixes and not is_generated(path)
+    )
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path) for path in sources(".py", ".pyx")}
+
+
+def floor_of(module: str) -> int:
+    for floor, names in enumerate(FLOORS):
+        if module in names or (module.startswith("fastconv.nn.") and "fastconv.nn" in names):
+            return floor
+    raise AssertionError(f"{module} has no floor: add it to FLOORS")
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of this package, and the tops of others, that a source file imports."""
+    text = path.read_text()
+    if path.suffix != ".py":
+        found = re.findall(r"^\s*(?:from|c?import) +([\w.]+)", text, re.MULTILINE)
+        return {name for name in found if name in MODULES or not name.startswith("fastconv")}
+    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
+    imported = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = [*(base if node.level else ()), *([node.module] if node.module else ())]
+            names = [".".join([*base, alias.name]) for alias in node.names]
+            imported |= {name if name in MODULES else ".".join(base) for name in names}
+    return imported
+
+
+@pytest.mark.parametrize("path", sources(".py", ".pyx", ".pxd"), ids=lambda p: p.name)
+def test_imports_go_down(path):
+    module = name_of(path)
+    if module == "fastconv._core":
+        assert not imports_of(path)
+        return
+    for imported in imports_of(path) - {module}:
+        if not imported.startswith("fastconv"):
+            continue
+        siblings = module.startswith("fastconv.nn") and imported.startswith("fastconv.nn")
+        down = floor_of(imported) < floor_of(module)
+        assert down or siblings, f"{module} imports {imported}, which is not below it"
+        if imported.startswith("fastconv._core") and not module.startswith("fastconv._core"):
+            assert module in ("fastconv.functional", "fastconv.runtime"), (
+                f"{module} imports {imported}: only functional and runtime know the compiled core"
+            )
+
+
+def test_the_reference_needs_numpy_only():
+    others = {name.partition(".")[0] for name in imports_of(PACKAGE / "reference.py")} - {"numpy"}
+    assert others <= sys.stdlib_module_names
+
+
+def test_import_needs_numpy_only():
+    script = """if True:
+        import sys, numpy
+        before = set(sys.modules)
+        import fastconv
+        print(*{name.partition(".")[0] for name in set(sys.modules) - before})
+    """
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    others = set(loaded.stdout.split()) - {"fastconv", "numpy"} - sys.stdlib_module_names
+    assert {name for name in others if not name.startswith(("_cython", "cython_runtime"))} == set()
+
+
+def lines_with(pattern: str, paths: list[Path]) -> list[str]:
+    return [
+        f"{path.relative_to(PACKAGE)}:{number}: {line.strip()}"
+        for path in paths
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+
+
+def test_one_door_to_openmp():
+    paths = [p for p in sources(".py", ".pyx", ".pxd", ".c", ".h") if p.stem != "threads"]
+    pattern = r"\bomp_|omp\.h|_OPENMP|pragma omp|\bprange\b|cython\.parallel|cimport openmp"
+    assert lines_with(pattern, paths) == []
+
+
+def test_instruction_sets_are_known_to_the_leaves_only():
+    """The tiers' names appear above them only where a user may choose one."""
+    paths = [
+        path
+        for path in sources(".py", ".pyx", ".pxd", ".c", ".h")
+        if path.parent.name != "ukernels" and path.name != "runtime.py"
+    ]
+    pattern = r"(?i)\b(avx\w*|sse\d\w*|neon|_?_?mm\d*_\w+|__m\d+\w*|immintrin\w*|x86\w*|aarch64)\b"
+    assert lines_with(pattern, paths) == []
+
+
+def test_leaves_are_leaves():
+    """C lives in one folder, and there nothing allocates, fails, prints, or starts a thread."""
+    c = sources(".c", ".h")
+    assert {path.parent for path in c} == {PACKAGE / "_core" / "ukernels"}
+    pattern = (
+        r"\b(malloc|calloc|realloc|free|printf|fprintf|abort|exit|assert|pthread\w*|Py\w+)\b *\("
+    )
+    assert lines_with(pattern, c) == []
+
+
+@pytest.mark.parametrize("path", sources(".py", ".pyx", ".pxd", ".c", ".h"), ids=lambda p: p.name)
+def test_no_file_is_too_long_to_read(path):
+    assert len(path.read_text().splitlines()) <= 600
+
+
+def test_one_home_of_the_version():
+    """It stands in pyproject.toml; the package asks its installed metadata."""
+    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    literal = rf"(?<![\d.]){re.escape(version)}(?![\d.])"
+    assert lines_with(literal, sources(".py", ".pyx", ".pxd", ".c", ".h")) == []
+    assert not re.search(literal, (PROJECT / "setup.py").read_text())
+    try:
+        installed = importlib.metadata.version("fastconv")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("built in place, not installed")
+    assert fastconv.info()["version"] == installed == version

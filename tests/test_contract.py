@@ -1,0 +1,107 @@
+"""What the package promises about itself: names, signatures, documentation, examples that run."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import fastconv
+from fastconv import functional, reference
+
+# The public operations. Programs rely on these names, this order, these defaults.
+SIGNATURES = {
+    "conv2d": "x, kernel, bias=None, *, stride=1, padding=0, dilation=1, groups=1, "
+    "activation=None, out=None",
+    "conv2d_backward_input": "dy, kernel, input_shape, *, stride=1, padding=0, dilation=1, "
+    "groups=1, out=None",
+    "conv2d_backward_kernel": "dy, x, kernel_shape, *, stride=1, padding=0, dilation=1, "
+    "groups=1, out=None",
+    "conv2d_backward_bias": "dy",
+    "max_pool2d": "x, size, *, stride=None, padding=0, dilation=1, ceil_mode=False, "
+    "return_indices=False",
+    "max_pool2d_backward": "dy, indices, input_shape",
+    "dense": "x, kernel, bias=None, *, activation=None",
+    "dense_backward": "dy, x, kernel",
+    "relu": "x",
+    "relu_backward": "dy, y",
+    "softmax": "x",
+    "log_softmax": "x",
+    "softmax_cross_entropy": "logits, labels",
+    "as_channels_last": "x",
+    "as_contiguous": "x",
+    "empty": "shape, dtype='float32', channels_last=False",
+}
+MODULES = [
+    name
+    for _, name, _ in pkgutil.walk_packages(fastconv.__path__, "fastconv.")
+    if not name.endswith("__main__")
+]
+
+
+def bare_signature(function) -> str:
+    """The signature without annotations and brackets."""
+    signature = inspect.signature(function)
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return str(signature.replace(parameters=bare, return_annotation=signature.empty))[1:-1]
+
+
+def test_the_list_of_operations():
+    assert set(functional.__all__) == set(reference.__all__) == set(SIGNATURES)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+@pytest.mark.parametrize("module", [functional, reference], ids=["functional", "reference"])
+def test_signature(module, name):
+    function = getattr(module, name)
+    assert bare_signature(function) == SIGNATURES[name]
+    annotated = inspect.signature(function)
+    assert annotated.return_annotation is not annotated.empty
+    for parameter in annotated.parameters.values():
+        assert parameter.annotation is not parameter.empty, f"{name}: {parameter} has no type"
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_operations_are_at_the_top(name):
+    assert getattr(fastconv, name) is getattr(functional, name)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_docstring(name):
+    text = inspect.getdoc(getattr(functional, name)) or ""
+    summary = text.split("\n\n")[0]
+    assert summary.endswith("."), f"{name}: no summary"
+    for section in ("Parameters", "Returns", "Examples"):
+        assert f"\n{section}\n{'-' * len(section)}\n" in text, f"{name}: no section {section}"
+    parameters = text.split("Parameters\n----------\n")[1].split("\nReturns\n")[0]
+    for parameter in inspect.signature(getattr(functional, name)).parameters:
+        named = [line.split(" : ")[0].split(", ") for line in parameters.splitlines()]
+        assert any(parameter in names for names in named), f"{name}: {parameter} not described"
+    assert ">>>" in inspect.getdoc(getattr(reference, name)), f"reference.{name}: no example"
+
+
+def test_public_names_exist():
+    for name in fastconv.__all__:
+        assert hasattr(fastconv, name), name
+    assert set(SIGNATURES) <= set(fastconv.__all__)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_says_what_it_is(name):
+    module = importlib.import_module(name)
+    if not (module.__spec__.submodule_search_locations and name.endswith("_core")):
+        assert module.__doc__ and module.__doc__.strip(), f"{name} has no docstring"
+
+
+@pytest.mark.parametrize("name", ["fastconv", *MODULES])
+def test_examples_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+
+
+def test_every_operation_has_an_example():
+    finder = doctest.DocTestFinder(recurse=False)
+    for name in SIGNATURES:
+        assert any(test.examples for test in finder.find(getattr(functional, name), name)), name
