@@ -254,10 +254,12 @@ def _some(rng: np.random.Generator) -> int:
 
 
 def _plain_problem(rng: np.random.Generator) -> Problem:
-    """What most layers are: many channels, a common kernel, rows longer than a tile."""
-    k = _choose(rng, (1, 3, 5), (25, 60, 15))
+    """What most layers are: a common kernel, rows longer than a tile, often many channels."""
+    k = _choose(rng, (1, 3, 5, 7), (25, 55, 15, 5))
     stride = _choose(rng, (1, 2), (75, 25))
     ic, oc, iw = (_choose(rng, TILE_EDGES) for _ in range(3))
+    few = rng.random(2) < 0.2
+    ic, oc = (int(rng.integers(1, 7)) if f else c for f, c in zip(few, (ic, oc), strict=True))
     return Problem(2, ic, int(rng.integers(1, 30)), iw, oc, k, k, (stride, stride), k // 2)
 
 

@@ -32,6 +32,8 @@ LARGE = [
     LAYERS["resnet50.stage2_3x3"],
     LAYERS["resnet50.stage3_shortcut"],
     LAYERS["resnet50.stage5_3x3"].with_batch(2),
+    LAYERS["resnet50.conv1"],
+    LAYERS["filter_bank.7x7"],
     LAYERS["mobilenetv2.stem"],
     LAYERS["mobilenetv2.depthwise56_down"].with_batch(2),
     LAYERS["mobilenetv2.depthwise14"].with_batch(3),

@@ -26,7 +26,7 @@ FLOORS = (
     ("fastconv._core.geometry",),
     ("fastconv._core.plan",),
     ("fastconv._core.correlate",),
-    ("fastconv._core.arguments", "fastconv._core.kernel_gradient"),
+    ("fastconv._core.arguments", "fastconv._core.planes", "fastconv._core.kernel_gradient"),
     ("fastconv._core.conv", "fastconv._core.pooling", "fastconv._core.elementwise"),
     ("fastconv.functional", "fastconv.runtime"),
     ("fastconv.losses", "fastconv.optim", "fastconv.data"),
