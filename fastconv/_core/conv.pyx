@@ -21,6 +21,7 @@ from fastconv._core.kernel_gradient cimport (
     KernelGradientPlan, kernel_gradient, kernel_scratch_bytes, make_kernel_plan)
 from fastconv._core.memory cimport Block, new_array, take
 from fastconv._core.plan cimport CorrelationPlan, make_plan
+from fastconv._core.planes cimport correlate_planes
 from fastconv._core.threads cimport team_size
 
 cnp.import_array()
@@ -75,7 +76,8 @@ cdef int run_correlation(
     key.leaves = leaves(<int>key.itemsize)
     cdef CorrelationPlan plan = find_plan(key)
     cdef int team = team_size(plan.p.multiply_adds)
-    cdef Py_ssize_t lanes = plan.p.V * plan.p.vf, g, size = key.itemsize
+    cdef Py_ssize_t size = key.itemsize, g
+    cdef Py_ssize_t lanes = plan.p.CO if plan.p.pixel_lanes else plan.p.V * plan.p.vf
     cdef Py_ssize_t packed_bytes = (plan.p.packed_size * size + 63) // 64 * 64
     cdef Py_ssize_t bias_bytes = (plan.p.G * lanes * size + 63) // 64 * 64
     cdef Block block = take(packed_bytes + bias_bytes + team * scratch_bytes(&plan.p))
@@ -90,7 +92,10 @@ cdef int run_correlation(
             memcpy(padded_bias + g * lanes * size,
                    <char*>cnp.PyArray_DATA(bias) + g * plan.p.CO * size, plan.p.CO * size)
     with nogil:
-        correlate(&plan.p, src, k, padded_bias, dst, relu, packed, scratch, team)
+        if plan.p.pixel_lanes:
+            correlate_planes(&plan.p, src, k, padded_bias, dst, relu, scratch, team)
+        else:
+            correlate(&plan.p, src, k, padded_bias, dst, relu, packed, scratch, team)
     return 0
 
 

@@ -20,7 +20,7 @@ end of the task.
 from libc.string cimport memcpy, memset
 
 from fastconv._core.geometry cimport Axis, valid_taps
-from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_tile_fn
+from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_tile_fn, tile_of
 from fastconv._core.plan cimport ColumnTile, Lanes, Part, Plan
 from fastconv._core.threads cimport parallel_for
 
@@ -65,7 +65,7 @@ cdef void pack_kernel_task(void* context, Py_ssize_t task, int thread) noexcept 
     cdef Lanes* lanes = &p.lanes[task % p.n_lanes]
     cdef Py_ssize_t taps = p.KH * p.KW, depth = p.CI * taps, size = p.itemsize
     cdef Py_ssize_t width = lanes.nr * p.vf
-    cdef Py_ssize_t co0 = lanes.v0 * p.vf, ci, v, e, count
+    cdef Py_ssize_t co0 = lanes.c0, ci, v, count
     # The kernel array is (OC, IC / G, KH, KW).
     cdef Py_ssize_t k_co = taps if p.flipped else depth
     cdef Py_ssize_t k_ci = p.CO * taps if p.flipped else taps
@@ -111,8 +111,10 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
     for ci_index in range(p.n_ci):
         ci0 = ci_index * p.ci_block
         ci_len = min(p.ci_block, p.CI - ci0)
-        if packs:
-            pack_source(run, &task, ci0, ci_len, scratch, &src)
+        if packs and p.lanewise:
+            pack_source(run, &task, p.lanes[task.lanes0].c0, lanes_end(p, &task), scratch, &src)
+        elif packs:
+            pack_source(run, &task, ci0, ci0 + ci_len, scratch, &src)
         else:
             src = run.src[0]
             src.data += (task.g * p.CI + ci0) * src.sc * size
@@ -126,6 +128,12 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
     # end: ci_index
     if p.dst_scratch > 0:
         write_planes(run, &task, &dst)
+
+
+cdef inline Py_ssize_t lanes_end(const Plan* p, const Task* task) noexcept nogil:
+    """One past the last channel of a task."""
+    cdef Lanes* last = &p.lanes[task.lanes1 - 1]
+    return last.c0 + last.count
 
 
 cdef void unpack_task(const Plan* p, Py_ssize_t number, Task* task) noexcept nogil:
@@ -160,7 +168,7 @@ cdef void sweep(
     t.lanes = lanes.count
     t.row_bias = NULL
     t.b = panel + (p.phase_row[ph * p.n_w + pw] + ci0 * h.taps * w.taps) * width * size
-    t.a_t, t.a_k = h.offset_step * src.sh, 1
+    t.a_t, t.a_k = h.offset_step * src.sh, w.offset_step * src.sw if p.lanewise else 1
     t.b_t, t.b_k = w.taps * ci_len * width, width
     if p.merged:
         t.a_u = t.b_u = 0
@@ -168,7 +176,7 @@ cdef void sweep(
         t.a_u, t.b_u = w.offset_step * src.sw, ci_len * width
     cdef const char* bias = NULL
     if run.bias != NULL:
-        bias = run.bias + (task.g * p.V + lanes.v0) * p.vf * size
+        bias = run.bias + (task.g * p.V * p.vf + lanes.c0) * size
 
     for index in range(p.tile0[entry], p.tile0[entry + 1]):
         tile = &p.tiles[index]
@@ -210,14 +218,16 @@ cdef void run_part(
     else:
         t.nu, t.nk = part.u1 - part.u0, ci_len
     cdef const char* a = src.data + (w.offset + part.u0 * w.offset_step) * src.sw * size
-    cdef char* c = dst.data + lanes.v0 * p.vf * size
+    cdef char* c = dst.data + lanes.c0 * size
     cdef const char* b = <const char*>t.b
+    if p.lanewise:
+        a += lanes.c0 * size
     n = task.n0
     while n < task.n1:
         joined = min(p.joined, task.n1 - n)
         if joined * columns != rows:
             rows = joined * columns
-            run = p.leaves.tile[lanes.nr - 1][rows - 1]
+            run = tile_of(p.leaves, p.lanewise, rows, lanes.nr)
             for q in range(joined):
                 for j in range(columns):
                     a_off[q * columns + j] = q * src.sn + (part.j0 + j) * w.stride * src.sw
@@ -237,12 +247,12 @@ cdef void run_part(
 # ---- planar sources and destinations -------------------------------------------------------------
 
 cdef void pack_source(
-    const Run* run, const Task* task, Py_ssize_t ci0, Py_ssize_t ci_len, char* scratch, Image* view
+    const Run* run, const Task* task, Py_ssize_t ci0, Py_ssize_t ci1, char* scratch, Image* view
 ) noexcept nogil:
-    """Copy what a task reads as pixels of ci_len channels; `view` addresses it like the source."""
+    """Copy channels [ci0, ci1) of what a task reads as pixels; `view` addresses it by pixels."""
     cdef const Plan* p = run.p
     cdef const Image* src = run.src
-    cdef Py_ssize_t size = p.itemsize, n, r, x, low, high
+    cdef Py_ssize_t size = p.itemsize, ci_len = ci1 - ci0, n, r, x, low, high
     cdef Py_ssize_t r0, r1, x0, x1, in0, in1
     cdef char* row
     cdef const char* from_row
@@ -258,6 +268,8 @@ cdef void pack_source(
     view.sn = max(r1 - r0, 0) * view.sh
     view.sc = 1
     view.data = scratch - (task.n0 * view.sn + r0 * view.sh + x0 * ci_len) * size
+    if p.lanewise:
+        view.data -= ci0 * size      # the nest adds the lane's channel
     low = min(in0, x1) - x0
     high = max(x1 - max(in1, x0), 0)
     for n in range(task.n0, task.n1):
@@ -312,11 +324,11 @@ cdef void scratch_image(const Run* run, const Task* task, char* scratch, Image* 
     rows = min(task.b1 * p.n_h, p.dst_h) - r0
     columns = min(task.c1 * p.n_w, p.dst_w) - x0
     view.sc = 1
-    view.sw = (last.v0 + last.nr - first.v0) * p.vf
+    view.sw = last.c0 + last.nr * p.vf - first.c0
     view.sh = columns * view.sw
     view.sn = rows * view.sh
     view.data = scratch - (task.n0 * view.sn + r0 * view.sh + x0 * view.sw
-                           + first.v0 * p.vf) * p.itemsize
+                           + first.c0) * p.itemsize
 
 
 cdef void write_planes(const Run* run, const Task* task, const Image* view) noexcept nogil:
@@ -324,9 +336,7 @@ cdef void write_planes(const Run* run, const Task* task, const Image* view) noex
     cdef const Plan* p = run.p
     cdef const Image* dst = run.dst
     cdef Py_ssize_t size = p.itemsize, n, r
-    cdef Py_ssize_t co0 = p.lanes[task.lanes0].v0 * p.vf
-    cdef Lanes* last = &p.lanes[task.lanes1 - 1]
-    cdef Py_ssize_t count = last.v0 * p.vf + last.count - co0
+    cdef Py_ssize_t co0 = p.lanes[task.lanes0].c0, count = lanes_end(p, task) - co0
     cdef Py_ssize_t r0 = task.b0 * p.n_h, r1 = min(task.b1 * p.n_h, p.dst_h)
     cdef Py_ssize_t x0 = task.c0 * p.n_w, x1 = min(task.c1 * p.n_w, p.dst_w)
     cdef Py_ssize_t pixels = x1 - x0

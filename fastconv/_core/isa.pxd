@@ -4,6 +4,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
     enum:
         FC_MAX_MR
         FC_MAX_NR
+        FC_LANEWISE_NR
         FC_MAX_TIERS
 
     ctypedef struct fc_tile:
@@ -48,6 +49,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         int vf
         int max_mr[4]
         fc_tile_fn tile[4][14]
+        fc_tile_fn lanewise[2][14]
         fc_transpose_fn transpose
         fc_add_fn add
         fc_relu_fn relu
@@ -63,3 +65,12 @@ cdef extern from "ukernels/ukernels.h" nogil:
     int fc_detect(const fc_isa** found)
 
 cdef const fc_leaves* leaves(int itemsize) noexcept nogil
+
+
+cdef inline fc_tile_fn tile_of(
+    const fc_leaves* leaves, bint lanewise, Py_ssize_t mr, int nr
+) noexcept nogil:
+    """The register tile of mr rows and nr vectors."""
+    if lanewise:
+        return leaves.lanewise[nr - 1][mr - 1]
+    return leaves.tile[nr - 1][mr - 1]

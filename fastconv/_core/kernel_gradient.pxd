@@ -10,6 +10,7 @@ cdef struct KernelPlan:
     int itemsize, vf
     Py_ssize_t V, n_lanes, split, n_splits   # lanes: blocks of output channels, blocks per task
     Lanes* lanes
+    bint lanewise                # depthwise: lane l of x meets lane l of dy
     bint padded                  # rows of a tile run over (ci, kh, kw); x packed between zeros
     bint packs_x, packs_dy
     Py_ssize_t unit_rows, tile_rows, n_tiles, n_units    # a unit: one tile's rows of one tap
@@ -19,6 +20,7 @@ cdef struct KernelPlan:
     Py_ssize_t chunk, n_chunks   # blocks per chunk; each chunk sums into its own partial kernel
     Py_ssize_t n_tasks
     Py_ssize_t partial_size      # elements of one partial kernel: (G, R, V * vf)
+    Py_ssize_t x_channels        # of a packed pixel
     Py_ssize_t x_scratch, dy_scratch
     double multiply_adds
 

@@ -6,7 +6,8 @@
 Lanes are output channels, rows of the register tile are input channels of one tap, and the sum
 runs over pixels: both operands are read where they lie in channels-last memory.  A tap sees only
 the pixels for which it lies inside the image.  With few input channels the rows of a tile run
-over (ic, kh, kw) instead, and x is packed between zeros.
+over (ic, kh, kw) instead, and x is packed between zeros.  So it is in a depthwise convolution,
+whose lanes are the channels of both x and dy.
 
     task    (chunk of pixels, group, lane blocks, units)      in parallel
       block of pixels        x and dy packed where they are planar, or dy's lanes do not fill up
@@ -24,8 +25,8 @@ from libc.string cimport memcpy, memset
 
 from fastconv._core.correlate cimport Image
 from fastconv._core.geometry cimport Axis, Geometry, end_valid, first_valid, forward_axis
-from fastconv._core.isa cimport FC_MAX_MR, fc_leaves, fc_tile
-from fastconv._core.plan cimport FEW_CHANNELS, Lanes, ceil_div, cut_lanes
+from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile, tile_of
+from fastconv._core.plan cimport FEW_CHANNELS, PACKED_LANES, Lanes, best_width, ceil_div, cut_lanes
 from fastconv._core.threads cimport parallel_for
 
 # A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
@@ -51,6 +52,8 @@ cdef KernelGradientPlan make_kernel_plan(
     cdef KernelPlan* p = &plan.p
     cdef Py_ssize_t N = g.N, OH = g.OH, OW = g.OW, IH = g.IH, IW = g.IW
     cdef Py_ssize_t R, blocks, tasks, most
+    cdef double cycles = 0
+    cdef int width
     if pixels_contiguous:
         N, OH, OW, IH, IW = 1, 1, N * OH * OW, 1, N * IH * IW
     p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
@@ -60,13 +63,22 @@ cdef KernelGradientPlan make_kernel_plan(
     forward_axis(&p.w, IW, OW, g.KW, g.stride_w, g.pad_l, g.dil_w)
     p.multiply_adds = (<double>g.N * g.OH * g.OW * g.KH * g.KW) * g.OC * p.CI
 
+    p.lanewise = g.G > 1 and p.CI == 1 and p.CO == 1
+    if p.lanewise:
+        p.G, p.CO = 1, g.G
     p.V = ceil_div(p.CO, p.vf)
-    p.padded = p.CI < FEW_CHANNELS and g.KH * g.KW > 1
+    p.padded = p.lanewise or p.CI < FEW_CHANNELS and g.KH * g.KW > 1
     p.packs_x = x_planar or p.padded
     p.packs_dy = dy_planar or p.CO % p.vf != 0
     R = p.CI * p.KH * p.KW
     p.unit_rows = R if p.padded else p.CI
-    p.n_lanes = cut_lanes(leaves, p.V, p.CO, p.unit_rows, &p.lanes)
+    width = best_width(leaves, p.V, p.unit_rows, False, True, &cycles)
+    if p.lanewise:
+        width = <int>min(p.V, FC_LANEWISE_NR)
+    p.n_lanes = cut_lanes(leaves, p.V, p.CO, width, &p.lanes)
+    # A depthwise task packs the channels of its lanes and no others.
+    p.split = max(PACKED_LANES // (p.lanes[0].nr * p.vf), 1) if p.lanewise else 1
+    p.x_channels = min(p.split * p.lanes[0].nr, p.V) * p.vf if p.lanewise else p.CI
     most = leaves.max_mr[p.lanes[0].nr - 1]
     p.n_tiles = ceil_div(p.unit_rows, most)
     p.tile_rows = ceil_div(p.unit_rows, p.n_tiles)
@@ -92,8 +104,7 @@ cdef KernelGradientPlan make_kernel_plan(
 
     # Tasks: lanes and groups first, then chunks of pixels, then units.
     p.partial_size = p.G * R * p.V * p.vf
-    p.split = 1
-    if p.CI * p.KH * p.KW < 128:
+    if p.CI * p.KH * p.KW < 128 and not p.lanewise:
         p.split = p.n_lanes     # packing x again for other lanes would cost more than it shares
     p.n_splits = ceil_div(p.n_lanes, p.split)
     tasks = p.G * p.n_splits
@@ -106,7 +117,8 @@ cdef KernelGradientPlan make_kernel_plan(
     p.units = ceil_div(p.n_units, p.n_parts)
     p.n_parts = ceil_div(p.n_units, p.units)
     p.n_tasks = tasks * p.n_parts
-    p.x_scratch = x_elements(p, p.images) if p.packs_x else 0
+    # A depthwise tile's last vector may read past the last packed pixel.
+    p.x_scratch = x_elements(p, p.images) + FC_LANEWISE_NR * p.vf if p.packs_x else 0
     p.dy_scratch = (p.images * p.rows * p.columns * min(p.split * p.lanes[0].nr, p.V) * p.vf
                     if p.packs_dy else 0)
     return plan
@@ -118,7 +130,7 @@ cdef Py_ssize_t x_elements(const KernelPlan* p, Py_ssize_t images) noexcept nogi
     n_columns = (p.columns - 1) * p.w.stride + (p.KW - 1) * p.w.offset_step + 1
     if not p.padded:
         n_rows, n_columns = min(n_rows, p.h.source), min(n_columns, p.w.source)
-    return images * n_rows * n_columns * p.CI
+    return images * n_rows * n_columns * p.x_channels
 
 
 cdef Py_ssize_t kernel_scratch_bytes(const KernelPlan* p) noexcept nogil:
@@ -173,8 +185,10 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
         pixels.i1 = min(pixels.i0 + p.rows, p.h.n)
         pixels.n0 = at // (p.n_columns * p.n_rows) * p.images
         pixels.n1 = min(pixels.n0 + p.images, p.N)
-        if p.packs_x:
-            pack_x(run, &pixels, g, scratch, &x)
+        if p.packs_x and p.lanewise:
+            pack_x(run, &pixels, p.lanes[lanes0].c0, lanes_end(p, lanes1), scratch, &x)
+        elif p.packs_x:
+            pack_x(run, &pixels, g * p.CI, (g + 1) * p.CI, scratch, &x)
         else:
             x = run.x[0]
             x.data += g * p.CI * x.sc * size
@@ -187,6 +201,11 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
             sum_block(p, &pixels, &p.lanes[block], part, &x, &dy, partial,
                       at > chunk * p.chunk)
     # end: at
+
+
+cdef inline Py_ssize_t lanes_end(const KernelPlan* p, Py_ssize_t block) noexcept nogil:
+    """One past the last channel of the blocks before `block`."""
+    return p.lanes[block - 1].c0 + p.lanes[block - 1].count
 
 
 cdef void sum_block(
@@ -205,7 +224,7 @@ cdef void sum_block(
     t.b_t, t.b_u, t.b_k = dy.sn, dy.sh, dy.sw
     t.lane_bias = t.row_bias = NULL
     t.lanes, t.accumulate, t.relu = lanes.count, accumulate, False
-    t.c = partial + lanes.v0 * p.vf * size
+    t.c = partial + lanes.c0 * size
     t.nt = pixels.n1 - pixels.n0
     for unit in range(part * p.units, min((part + 1) * p.units, p.n_units)):
         first = unit % p.n_tiles * p.tile_rows
@@ -227,19 +246,20 @@ cdef void sum_block(
         t.nu, t.nk = max(i1 - i0, 0), max(j1 - j0, 0)
         t.a = x.data + (pixels.n0 * x.sn
                         + (i0 * p.h.stride + p.h.offset + kh * p.h.offset_step) * x.sh
-                        + (j0 * p.w.stride + p.w.offset + kw * p.w.offset_step) * x.sw) * size
-        t.b = dy.data + (pixels.n0 * dy.sn + i0 * dy.sh + j0 * dy.sw + lanes.v0 * p.vf) * size
-        p.leaves.tile[lanes.nr - 1][rows - 1](&t)
+                        + (j0 * p.w.stride + p.w.offset + kw * p.w.offset_step) * x.sw
+                        + (lanes.c0 if p.lanewise else 0)) * size
+        t.b = dy.data + (pixels.n0 * dy.sn + i0 * dy.sh + j0 * dy.sw + lanes.c0) * size
+        tile_of(p.leaves, p.lanewise, rows, lanes.nr)(&t)
     # end: unit
 
 
 cdef void pack_x(
-    const Run* run, const Block* pixels, Py_ssize_t g, char* scratch, Image* view
+    const Run* run, const Block* pixels, Py_ssize_t ci0, Py_ssize_t ci1, char* scratch, Image* view
 ) noexcept nogil:
-    """A block of x as pixels of CI channels, between zeros where `padded`."""
+    """Channels [ci0, ci1) of a block of x as pixels, between zeros where `padded`."""
     cdef const KernelPlan* p = run.p
     cdef const Image* x = run.x
-    cdef Py_ssize_t size = p.itemsize, n, r, c, low, high
+    cdef Py_ssize_t size = p.itemsize, ci_len = ci1 - ci0, n, r, c, low, high
     cdef Py_ssize_t r0, r1, x0, x1, in0, in1
     cdef char* row
     cdef const char* from_row
@@ -252,29 +272,30 @@ cdef void pack_x(
         r0, r1, x0, x1 = max(r0, 0), min(r1, p.h.source), in0, in1
     in1 = max(in1, in0)
     low, high = min(in0, x1) - x0, max(x1 - max(in1, x0), 0)
-    view.sc, view.sw = 1, p.CI
-    view.sh = max(x1 - x0, 0) * p.CI
+    view.sc, view.sw = 1, ci_len
+    view.sh = max(x1 - x0, 0) * ci_len
     view.sn = max(r1 - r0, 0) * view.sh
-    view.data = scratch - (pixels.n0 * view.sn + r0 * view.sh + x0 * view.sw) * size
+    view.data = scratch - (pixels.n0 * view.sn + r0 * view.sh + x0 * view.sw
+                           + (ci0 if p.lanewise else 0)) * size
     for n in range(pixels.n0, pixels.n1):
         for r in range(r0, r1):
-            row = view.data + (n * view.sn + r * view.sh + x0 * view.sw) * size
+            row = scratch + ((n - pixels.n0) * view.sn + (r - r0) * view.sh) * size
             if r < 0 or r >= p.h.source or in1 == in0:
                 memset(row, 0, view.sh * size)
                 continue
             if low > 0:
-                memset(row, 0, low * p.CI * size)
+                memset(row, 0, low * ci_len * size)
             if high > 0:
-                memset(row + (x1 - x0 - high) * p.CI * size, 0, high * p.CI * size)
-            row += (in0 - x0) * p.CI * size
-            from_row = x.data + (n * x.sn + g * p.CI * x.sc + r * x.sh + in0 * x.sw) * size
-            if x.sc == 1 and (x.sw == p.CI or in1 - in0 == 1):
-                memcpy(row, from_row, (in1 - in0) * p.CI * size)
+                memset(row + (x1 - x0 - high) * ci_len * size, 0, high * ci_len * size)
+            row += (in0 - x0) * ci_len * size
+            from_row = x.data + (n * x.sn + ci0 * x.sc + r * x.sh + in0 * x.sw) * size
+            if x.sc == 1 and (x.sw == ci_len or in1 - in0 == 1):
+                memcpy(row, from_row, (in1 - in0) * ci_len * size)
             elif x.sc == 1:
                 for c in range(in1 - in0):
-                    memcpy(row + c * p.CI * size, from_row + c * x.sw * size, p.CI * size)
+                    memcpy(row + c * ci_len * size, from_row + c * x.sw * size, ci_len * size)
             else:
-                p.leaves.transpose(row, p.CI, NULL, from_row, x.sc, p.CI, in1 - in0)
+                p.leaves.transpose(row, ci_len, NULL, from_row, x.sc, ci_len, in1 - in0)
         # end: r
     # end: n
 
@@ -288,8 +309,7 @@ cdef void pack_dy(
     cdef const Image* dy = run.dy
     cdef Lanes* last = &p.lanes[lanes1 - 1]
     cdef Py_ssize_t size = p.itemsize, n, i, c
-    cdef Py_ssize_t co0 = p.lanes[lanes0].v0 * p.vf
-    cdef Py_ssize_t count = last.v0 * p.vf + last.count - co0
+    cdef Py_ssize_t co0 = p.lanes[lanes0].c0, count = lanes_end(p, lanes1) - co0
     cdef Py_ssize_t width = (last.v0 + last.nr) * p.vf - co0
     cdef Py_ssize_t columns = pixels.j1 - pixels.j0
     cdef char* row

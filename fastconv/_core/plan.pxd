@@ -11,8 +11,9 @@ cdef struct ColumnTile:
     Py_ssize_t part0, part1
 
 cdef struct Lanes:
-    # A block of output channels: nr vectors from vector v0 on, `count` of their lanes in use.
-    Py_ssize_t v0, count
+    # A block of lanes: nr vectors from vector v0 on.  The first lane is channel (or pixel) c0, and
+    # `count` lanes are in use.
+    Py_ssize_t v0, c0, count
     int nr
 
 cdef struct Plan:
@@ -23,6 +24,7 @@ cdef struct Plan:
     Axis* h
     Axis* w
     Py_ssize_t KH, KW
+    bint lanewise                   # depthwise: channel l of the source goes to channel l only
     bint flipped                    # kernel is (reduced, outputs) per tap: the input's gradient
     # ---- blocking ----
     const fc_leaves* leaves
@@ -39,6 +41,11 @@ cdef struct Plan:
     Py_ssize_t n_images, n_rows, n_columns, n_splits   # tasks: x G
     Py_ssize_t split                # blocks of lanes per task
     Py_ssize_t n_tasks
+    # ---- pixels in the lanes ----
+    bint pixel_lanes
+    bint flat                       # lanes run on over the ends of rows
+    Py_ssize_t split_columns        # a packed row holds its columns by remainder of this
+    Py_ssize_t src_pitch, src_plane, dst_pitch, dst_plane   # of the packed planes
     # ---- tables ----
     Py_ssize_t* tile0               # [nr - 1][pw][column block] -> first tile; one more at the end
     ColumnTile* tiles
@@ -57,9 +64,12 @@ cdef CorrelationPlan make_plan(
     const Geometry* geometry, bint backward, const fc_leaves* leaves, int itemsize,
     bint src_planar, bint dst_planar, bint pixels_contiguous)
 
-cdef Py_ssize_t FEW_CHANNELS
+cdef Py_ssize_t FEW_CHANNELS, PACKED_LANES
+cdef int best_width(
+    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, bint joins, bint aligned, double* cycles
+) noexcept nogil
 cdef Py_ssize_t cut_lanes(
-    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t channels, Py_ssize_t rows, Lanes** lanes
+    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t count, int width, Lanes** lanes
 ) except -1
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:

@@ -15,6 +15,10 @@ that are valid for the same pixels, and each part is one call of the tile.  So a
 never computed and no padded copy of the image is needed.  With few channels a part is too short
 to pay for its call: then (``padded``) the source rows are packed between zero columns.
 
+**Pixels in the lanes.**  Where output channels would leave many lanes empty (a first layer's
+input gradient, small groups), the roles swap: lanes are neighbouring pixels of packed planes,
+rows of the tile are output channels.  The choice is made by the same count of cycles.
+
 **Reduced channels** are blocked so that one block of packed kernel stays in the L2 cache while a
 task's pixels pass by.
 """
@@ -24,7 +28,7 @@ from libc.string cimport memcpy
 
 from fastconv._core.geometry cimport (
     Axis, Geometry, end_valid, first_valid, forward_axis, gradient_axes)
-from fastconv._core.isa cimport FC_MAX_NR, fc_leaves
+from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_NR, fc_leaves
 
 # Below this many reduced channels a part of a tile is too short a call.
 FEW_CHANNELS = 16
@@ -36,6 +40,8 @@ cdef Py_ssize_t SCRATCH_BYTES = 262144
 cdef Py_ssize_t TASK_PIXELS = 192
 cdef double TASK_WORK = 1.0e6
 cdef Py_ssize_t ENOUGH_TASKS = 32
+# Channels of a depthwise convolution that are packed at a time.
+PACKED_LANES = 64
 
 
 cdef class CorrelationPlan:
@@ -59,69 +65,78 @@ cdef void* table(Py_ssize_t count, size_t size) except NULL:
     return memory
 
 
-cdef double tile_cycles(Py_ssize_t mr, int nr) noexcept nogil:
+cdef double tile_cycles(Py_ssize_t mr, int nr, bint aligned) noexcept nogil:
     """Cycles of one step of the reduction, in units of one vector FMA.
 
-    Fewer than four chains cannot hide the FMA's latency, more than ten row pointers do not fit
-    the general registers, and each vector of the kernel has to be loaded.
+    Fewer than four chains cannot hide the FMA's latency, a vector that is not aligned is two
+    loads, and more than ten row pointers do not fit the general registers.
     """
-    cdef double cycles = max(mr * nr, 4)
+    cdef double cycles = max(mr * nr, 4, nr if aligned else 2 * nr)
     if mr > 10:
         cycles *= 1.05
     return cycles + 0.2 * nr
 
 
 cdef Py_ssize_t tile_height(
-    const fc_leaves* leaves, Py_ssize_t columns, int nr, Py_ssize_t* joined
+    const fc_leaves* leaves, Py_ssize_t rows, int nr, Py_ssize_t* joined
 ) noexcept nogil:
-    """Pixels of a tile in a row of so many columns; `joined` rows of several images share one."""
+    """Rows of a tile that has so many to cover; as many images as `joined` may share it."""
     cdef Py_ssize_t most = leaves.max_mr[nr - 1]
     joined[0] = 1
-    if columns > most:
-        return ceil_div(columns, ceil_div(columns, most))
-    if 2 * columns <= most:
-        joined[0] = most // max(columns, 1)
-    return columns
+    if rows > most:
+        return ceil_div(rows, ceil_div(rows, most))
+    if 2 * rows <= most:
+        joined[0] = most // max(rows, 1)
+    return rows
 
 
-cdef double row_cycles(const fc_leaves* leaves, Py_ssize_t columns, int nr) noexcept nogil:
+cdef double row_cycles(
+    const fc_leaves* leaves, Py_ssize_t rows, int nr, bint joins, bint aligned
+) noexcept nogil:
     cdef Py_ssize_t joined
-    cdef Py_ssize_t mr = tile_height(leaves, columns, nr, &joined)
-    cdef Py_ssize_t whole = columns // mr, tail = columns % mr
-    cdef double cycles = whole * tile_cycles(mr * joined, nr) / joined
-    if tail:
-        cycles += tile_cycles(tail, nr)
+    cdef Py_ssize_t mr = tile_height(leaves, rows, nr, &joined)
+    cdef double cycles
+    if not joins:
+        joined = 1
+    cycles = rows // mr * tile_cycles(mr * joined, nr, aligned) / joined
+    if rows % mr:
+        cycles += tile_cycles(rows % mr, nr, aligned)
     return cycles
 
 
-cdef Py_ssize_t cut_lanes(
-    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t channels, Py_ssize_t rows, Lanes** lanes
-) except -1:
-    """Cut V vectors into blocks of about equal width, the width that costs fewest cycles.
-
-    `rows` is what a row of tiles has to cover.  Returns the number of blocks.
-    """
-    cdef int nr, best = 1
-    cdef Py_ssize_t blocks, b, wide, v = 0
-    cdef double cost, lowest = 0
+cdef int best_width(
+    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, bint joins, bint aligned, double* cycles
+) noexcept nogil:
+    """The width of blocks, in vectors, that covers V vectors x rows in the fewest cycles."""
+    cdef int nr, best = 1, narrow
+    cdef Py_ssize_t blocks, wide
+    cdef double cost
     for nr in range(1, FC_MAX_NR + 1):
         if nr > V or leaves.max_mr[nr - 1] == 0:
             break
         blocks = ceil_div(V, nr)
-        wide = V - blocks * (V // blocks)
-        cost = (blocks - wide) * row_cycles(leaves, rows, <int>(V // blocks))
+        narrow = <int>(V // blocks)
+        wide = V - blocks * narrow
+        cost = (blocks - wide) * row_cycles(leaves, rows, narrow, joins, aligned)
         if wide:
-            cost += wide * row_cycles(leaves, rows, <int>(V // blocks) + 1)
-        if nr == 1 or cost < lowest * 0.999:
-            best, lowest = nr, cost
-    blocks = ceil_div(V, best)
+            cost += wide * row_cycles(leaves, rows, narrow + 1, joins, aligned)
+        if nr == 1 or cost < cycles[0] * 0.999:
+            best, cycles[0] = nr, cost
+    return best
+
+
+cdef Py_ssize_t cut_lanes(
+    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t count, int width, Lanes** lanes
+) except -1:
+    """Cut V vectors, `count` lanes of which are used, into blocks of about `width` vectors."""
+    cdef Py_ssize_t blocks = ceil_div(V, width), wide = V - blocks * (V // blocks), b, v = 0
     lanes[0] = <Lanes*>table(blocks, sizeof(Lanes))
-    wide = V - blocks * (V // blocks)
     for b in range(blocks):
         lanes[0][b].v0 = v
         lanes[0][b].nr = <int>(V // blocks) + (1 if b < wide else 0)
         v += lanes[0][b].nr
-        lanes[0][b].count = min(v * leaves.vf, channels) - lanes[0][b].v0 * leaves.vf
+        lanes[0][b].c0 = lanes[0][b].v0 * leaves.vf
+        lanes[0][b].count = min(v * leaves.vf, count) - lanes[0][b].c0
     return blocks
 
 
@@ -209,7 +224,7 @@ cdef int order_kernel(Plan* p) except -1:
     A tap belongs to exactly one phase.  Those of phases without outputs are never read and lie
     behind the others.
     """
-    cdef Py_ssize_t kh, kw, t, u, ci, c0, c_len, row = 0
+    cdef Py_ssize_t kh, kw, t, u, ci, block, c0, c_len, row = 0
     cdef int ph, pw
     cdef Axis* h
     cdef Axis* w
@@ -223,7 +238,8 @@ cdef int order_kernel(Plan* p) except -1:
         for pw in range(p.n_w):
             w = &p.w[pw]
             p.phase_row[ph * p.n_w + pw] = row
-            for c0 in range(0, p.CI, p.ci_block):
+            for block in range(p.n_ci):
+                c0 = block * p.ci_block
                 c_len = min(p.ci_block, p.CI - c0)
                 for t in range(h.taps):
                     for u in range(w.taps):
@@ -290,6 +306,8 @@ cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
     p.split = p.n_lanes
     if tasks < ENOUGH_TASKS and tasks > 0:
         p.split = max(p.n_lanes // ceil_div(ENOUGH_TASKS, tasks), 1)
+    if p.lanewise and packs:
+        p.split = max(min(p.split, source_channels(p) // (p.lanes[0].nr * p.vf)), 1)
     if dst_planar:
         lanes = SCRATCH_BYTES // p.itemsize // max(destination_pixels(p), 1)
         p.split = max(min(p.split, lanes // (p.lanes[0].nr * p.vf)), 1)
@@ -302,7 +320,14 @@ cdef Py_ssize_t source_elements(const Plan* p, Py_ssize_t images, Py_ssize_t row
     cdef Py_ssize_t n_columns = axis_span(p.w, p.n_w, p.columns)
     if not p.padded:
         n_columns = min(n_columns, p.src_w)
-    return images * min(n_rows, p.src_h) * n_columns * p.ci_block
+    return images * min(n_rows, p.src_h) * n_columns * source_channels(p)
+
+
+cdef Py_ssize_t source_channels(const Plan* p) noexcept nogil:
+    """Channels of a packed pixel."""
+    if not p.lanewise:
+        return p.ci_block
+    return min(p.V * p.vf, max(PACKED_LANES // p.vf, p.lanes[0].nr) * p.vf)
 
 
 cdef Py_ssize_t destination_pixels(const Plan* p) noexcept nogil:
@@ -316,9 +341,11 @@ cdef CorrelationPlan make_plan(
     cdef CorrelationPlan plan = CorrelationPlan.__new__(CorrelationPlan)
     cdef Plan* p = &plan.p
     cdef Py_ssize_t OH = g.OH, OW = g.OW, IH = g.IH, IW = g.IW, N = g.N
-    cdef bint packs
+    cdef double by_channels = 0, by_pixels = 0
+    cdef int width
     p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
     p.G, p.KH, p.KW, p.flipped = g.G, g.KH, g.KW, backward
+    p.multiply_adds = (<double>g.N * g.OH * g.OW * g.KH * g.KW) * g.OC * (g.IC // g.G)
     if pixels_contiguous:
         # A 1x1 kernel does not see rows or images: all their pixels are one row.
         if src_planar or dst_planar:
@@ -342,26 +369,133 @@ cdef CorrelationPlan make_plan(
     else:
         forward_axis(p.h, IH, OH, g.KH, g.stride_h, g.pad_t, g.dil_h)
         forward_axis(p.w, IW, OW, g.KW, g.stride_w, g.pad_l, g.dil_w)
-    p.multiply_adds = (<double>g.N * g.OH * g.OW * g.KH * g.KW) * g.OC * (g.IC // g.G)
 
+    p.lanewise = g.G > 1 and p.CI == 1 and p.CO == 1
+    if p.lanewise:
+        p.G, p.CO = 1, g.G
     p.V = ceil_div(p.CO, p.vf)
-    p.n_lanes = cut_lanes(leaves, p.V, p.CO, p.w[0].n, &p.lanes)
-    cdef Py_ssize_t widest = FC_MAX_NR * p.vf * itemsize
+    width = best_width(leaves, p.V, p.w[0].n, True, True, &by_channels)
+    p.pixel_lanes = g.KH * g.KW > 1 and not p.lanewise and by_pixels_is_cheaper(p, by_channels)
+    if p.pixel_lanes:
+        plan_pixel_lanes(p)
+    elif p.lanewise:
+        p.n_lanes = cut_lanes(leaves, p.V, p.CO, min(p.V, FC_LANEWISE_NR), &p.lanes)
+        fill_last_lanes(p)
+        plan_channel_lanes(p, src_planar or p.lanes[0].count < p.lanes[0].nr * p.vf, dst_planar)
+    else:
+        p.n_lanes = cut_lanes(leaves, p.V, p.CO, width, &p.lanes)
+        plan_channel_lanes(p, src_planar, dst_planar)
+    return plan
+
+
+cdef double TILE_CYCLES = 60       # what a call of the tile costs beside its FMAs
+
+
+cdef bint by_pixels_is_cheaper(const Plan* p, double by_channels) noexcept nogil:
+    """Whether pixels fill the lanes so much better than channels that packing planes pays."""
+    cdef Py_ssize_t columns = p.w[0].n, rows = p.h[0].n
+    cdef Py_ssize_t depth = p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w)
+    cdef Py_ssize_t lines = 1
+    cdef Py_ssize_t V
+    cdef double by_pixels = 0, channels, pixels
+    if is_flat(p):
+        lines = rows
+        V = ceil_div(rows * flat_pitch(p), p.vf)
+    else:
+        V = ceil_div(columns, p.vf)
+    best_width(p.leaves, V, p.CO, False, False, &by_pixels)
+    channels = by_channels * depth + TILE_CYCLES * ceil_div(columns, 10) * ceil_div(p.V, 4)
+    pixels = (by_pixels * depth + TILE_CYCLES * ceil_div(V, 3) * ceil_div(p.CO, 10)) / lines
+    pixels += 0.5 * columns * (p.CI * p.h[0].stride * p.w[0].stride + p.CO)
+    return pixels < 0.9 * channels
+
+
+cdef Py_ssize_t flat_pitch(const Plan* p) noexcept nogil:
+    return axis_span(p.w, p.n_w, p.w[0].n)
+
+
+cdef bint is_flat(const Plan* p) noexcept nogil:
+    """Whether the lanes run on over the ends of rows: shorter rows would leave many empty."""
+    cdef Py_ssize_t n = p.w[0].n, rows = p.h[0].n
+    if p.h[0].stride != 1 or p.w[0].stride != 1:
+        return False
+    return ceil_div(rows * flat_pitch(p), p.vf) < 0.9 * rows * ceil_div(n, p.vf)
+
+
+cdef int plan_pixel_lanes(Plan* p) except -1:
+    """Lanes are neighbouring pixels of a plane, rows of the tile are output channels."""
+    cdef Py_ssize_t span = axis_span(p.w, p.n_w, p.w[0].n), base_rows = p.h[0].n
+    cdef Py_ssize_t run, in_rows
+    cdef double cycles = 0
+    cdef int width
+    p.flat = is_flat(p)
+    p.ci_block = p.CI
+    p.split_columns = p.w[0].stride
+    p.src_pitch = ceil_div(span, p.split_columns) * p.split_columns
+    # Rows of a task: what fits the scratch, and enough of them to be worth a task.
+    p.rows = max(base_rows, 1)
+    while p.rows > 1 and (planes_elements(p) * p.itemsize > SCRATCH_BYTES or (
+            not p.flat and p.rows * p.w[0].n * p.CO * p.CI * p.KH * p.KW > 4 * TASK_WORK)):
+        p.rows = ceil_div(p.rows, 2)
+    while p.ci_block > 16 and planes_elements(p) * p.itemsize > SCRATCH_BYTES:
+        p.ci_block = ceil_div(p.ci_block, 2)
+    p.n_ci = ceil_div(p.CI, p.ci_block)
+    p.n_rows = ceil_div(base_rows, p.rows)
+    p.images = p.n_columns = p.n_splits = 1
+    p.n_images = p.N
+    p.columns = p.w[0].n
+    run = (p.rows - 1) * p.src_pitch + p.w[0].n if p.flat else p.w[0].n
+    p.V = ceil_div(run, p.vf)
+    width = best_width(p.leaves, p.V, p.CO, False, False, &cycles)
+    p.n_lanes = cut_lanes(p.leaves, p.V, run, width, &p.lanes)
+    p.dst_pitch = p.src_pitch if p.flat else p.V * p.vf
+    p.dst_plane = p.V * p.vf if p.flat else p.rows * p.dst_pitch
+    p.n_tasks = p.N * p.G * p.n_rows
+    in_rows = axis_span(p.h, p.n_h, p.rows)
+    p.src_plane = in_rows * p.src_pitch
+    # A tile's last vectors may read past the last row.
+    p.src_scratch = p.ci_block * p.src_plane + (FC_MAX_NR + 1) * p.vf
+    p.dst_scratch = p.n_h * p.n_w * p.CO * p.dst_plane
+    p.packed_size = 0
+    return 0
+
+
+cdef Py_ssize_t planes_elements(const Plan* p) noexcept nogil:
+    return p.ci_block * axis_span(p.h, p.n_h, p.rows) * p.src_pitch
+
+
+cdef void fill_last_lanes(Plan* p) noexcept nogil:
+    """Move the last block back until its lanes are all channels: some are computed twice.
+
+    So no vector reaches past a pixel's channels.  (A single block with too few channels stays as
+    it is; its source is packed.)
+    """
+    cdef Lanes* last = &p.lanes[p.n_lanes - 1]
+    cdef Py_ssize_t width = last.nr * p.vf
+    if p.CO >= width:
+        last.c0, last.count = p.CO - width, width
+
+
+cdef int plan_channel_lanes(Plan* p, bint packs, bint dst_planar) except -1:
+    """Lanes are output channels, rows of the tile are pixels."""
+    cdef Py_ssize_t widest = FC_MAX_NR * p.vf * p.itemsize
     cdef Py_ssize_t taps = max(max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
     p.ci_block = max(PANEL_BYTES // widest // taps // 16 * 16, 16)
     p.n_ci = max(ceil_div(p.CI, p.ci_block), 1)
     p.ci_block = ceil_div(ceil_div(p.CI, p.n_ci), 16) * 16 if p.n_ci > 1 else p.CI
     p.n_ci = max(ceil_div(p.CI, max(p.ci_block, 1)), 1)
-    p.padded = p.CI < FEW_CHANNELS and taps > 1
-    packs = src_planar or p.padded
-    p.merged = p.n_ci == 1 and (packs or p.G == 1) and contiguous_taps(p.w, p.n_w)
+    p.padded = p.CI < FEW_CHANNELS and taps > 1 and not p.lanewise
+    packs |= p.padded
+    p.merged = p.lanewise or (
+        p.n_ci == 1 and (packs or p.G == 1) and contiguous_taps(p.w, p.n_w))
     cut_tasks(p, packs, dst_planar)
     cut_columns(p)
     order_kernel(p)
     p.packed_size = p.G * p.V * p.vf * max(p.CI * p.KH * p.KW, 1)
-    p.src_scratch = source_elements(p, p.images, p.rows) if packs else 0
+    # A depthwise tile's last vector may read past the last packed pixel.
+    p.src_scratch = source_elements(p, p.images, p.rows) + FC_LANEWISE_NR * p.vf if packs else 0
     p.dst_scratch = destination_pixels(p) * split_lanes(p) if dst_planar else 0
-    return plan
+    return 0
 
 
 cdef Py_ssize_t split_lanes(const Plan* p) noexcept nogil:

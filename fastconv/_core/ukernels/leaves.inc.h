@@ -7,14 +7,21 @@
 #include "pool.inc.h"
 
 #define FC_EMIT(mr, nr) \
-    static void FC_N(tile_##mr##x##nr)(const fc_tile *t) { FC_N(tile_body)(t, mr, nr); }
+    static void FC_N(tile_##mr##x##nr)(const fc_tile *t) { FC_N(tile_body)(t, mr, nr, 0); }
 FC_ROWS_1(FC_EMIT, 1)
 FC_ROWS_2(FC_EMIT, 2)
 FC_ROWS_3(FC_EMIT, 3)
 FC_ROWS_4(FC_EMIT, 4)
 #undef FC_EMIT
 
+#define FC_EMIT(mr, nr) \
+    static void FC_N(lanewise_##mr##x##nr)(const fc_tile *t) { FC_N(tile_body)(t, mr, nr, 1); }
+FC_ROWS_1(FC_EMIT, 1)
+FC_ROWS_2(FC_EMIT, 2)
+#undef FC_EMIT
+
 #define FC_ENTRY(mr, nr) FC_N(tile_##mr##x##nr),
+#define FC_LANEWISE(mr, nr) FC_N(lanewise_##mr##x##nr),
 #define FC_COUNT(mr, nr) +1
 static const fc_leaves FC_N(leaves) = {
     .vf = VF,
@@ -22,6 +29,7 @@ static const fc_leaves FC_N(leaves) = {
                0 FC_ROWS_4(FC_COUNT, 4)},
     .tile = {{FC_ROWS_1(FC_ENTRY, 1)}, {FC_ROWS_2(FC_ENTRY, 2)}, {FC_ROWS_3(FC_ENTRY, 3)},
              {FC_ROWS_4(FC_ENTRY, 4)}},
+    .lanewise = {{FC_ROWS_1(FC_LANEWISE, 1)}, {FC_ROWS_2(FC_LANEWISE, 2)}},
     .transpose = FC_N(transpose),
     .add = FC_N(add),
     .relu = FC_N(relu_pass),
@@ -31,4 +39,5 @@ static const fc_leaves FC_N(leaves) = {
 };
 #undef FC_COUNT
 #undef FC_ENTRY
+#undef FC_LANEWISE
 #undef V

@@ -1,12 +1,30 @@
-/* tile.inc.h - the outer-product register tile; included once per type and tier.
+/* tile.inc.h - the register tiles; included once per type and tier.
  *
  * One body serves every pass of the convolution.  Its MR x NR accumulators fill the register
- * file, an element of `a` is broadcast by the FMA itself, and a vector of `b` is used MR times.
- * The row pointers are kept apart so that the rows may lie anywhere: neighbouring pixels, strided
- * pixels, pixels of several images, taps of a kernel.
+ * file and a vector of `b` is used MR times.  In the outer-product tile an element of `a` is
+ * broadcast by the FMA itself; in the lane-wise tile (depthwise convolution) lane l of `a` meets
+ * lane l of `b`.  The row pointers are kept apart so that the rows may lie anywhere: neighbouring
+ * pixels, strided pixels, pixels of several images, taps of a kernel.
  */
 
-FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR)
+/* The last, partly filled vector of every row, from `part`: MR x VF values. */
+static __attribute__((noinline)) void FC_N(tile_finish_part)(const fc_tile *t, const T *part,
+                                                             int MR, int NR)
+{
+    const ptrdiff_t at = (NR - 1) * VF, lanes = t->lanes - at;
+    for (int p = 0; p < MR; p++) {
+        T *c = (T *)t->c + t->c_off[p] + at;
+        const T row_bias = t->row_bias ? ((const T *)t->row_bias)[p] : 0;
+        for (ptrdiff_t l = 0; l < lanes; l++) {
+            T y = part[p * VF + l] + row_bias;
+            if (t->lane_bias) y += ((const T *)t->lane_bias)[at + l];
+            if (t->accumulate) y += c[l];
+            c[l] = t->relu && y < 0 ? 0 : y;
+        }
+    }
+}
+
+FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, const int lanewise)
 {
     V acc[FC_MAX_MR][FC_MAX_NR];
     const T *row[FC_MAX_MR];
@@ -27,9 +45,13 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR)
                 for (int v = 0; v < NR; v++) bv[v] = FC_N(load)(b + v * VF);
                 FC_UNROLL
                 for (int p = 0; p < MR; p++) {
-                    const T ap = row[p][ia];
                     FC_UNROLL
-                    for (int v = 0; v < NR; v++) acc[p][v] += ap * bv[v];
+                    for (int v = 0; v < NR; v++) {
+                        if (lanewise)
+                            acc[p][v] += FC_N(load)(row[p] + ia + v * VF) * bv[v];
+                        else
+                            acc[p][v] += row[p][ia] * bv[v];
+                    }
                 }
                 ia += a_k;
                 b += b_k;
@@ -37,26 +59,35 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR)
         }
     }
 
-    V bias[FC_MAX_NR];
+    const int whole = t->lanes == NR * VF ? NR : NR - 1;
     FC_UNROLL
-    for (int v = 0; v < NR; v++)
-        bias[v] = t->lane_bias ? FC_N(load)((const T *)t->lane_bias + v * VF) : (V){0};
-    const ptrdiff_t last = t->lanes - (NR - 1) * VF;
-    FC_UNROLL
-    for (int p = 0; p < MR; p++) {
-        T *c = (T *)t->c + t->c_off[p];
-        const T row_bias = t->row_bias ? ((const T *)t->row_bias)[p] : 0;
-        FC_UNROLL
-        for (int v = 0; v < NR; v++) {
-            const int whole = v < NR - 1 || last == VF;
-            V y = acc[p][v];
-            if (t->accumulate) y += whole ? FC_N(load)(c + v * VF) : FC_N(load_part)(c + v * VF, last);
-            y += bias[v] + row_bias;
-            if (t->relu) y = FC_N(relu)(y);
-            if (whole)
-                FC_N(store)(c + v * VF, y);
-            else
-                FC_N(store_part)(c + v * VF, y, last);
+    for (int v = 0; v < NR; v++) {
+        if (v == whole) break;
+        if (t->lane_bias) {
+            const V bias = FC_N(load)((const T *)t->lane_bias + v * VF);
+            FC_UNROLL
+            for (int p = 0; p < MR; p++) acc[p][v] += bias;
         }
+        if (t->row_bias) {
+            FC_UNROLL
+            for (int p = 0; p < MR; p++) acc[p][v] += ((const T *)t->row_bias)[p];
+        }
+        if (t->accumulate) {
+            FC_UNROLL
+            for (int p = 0; p < MR; p++)
+                acc[p][v] += FC_N(load)((const T *)t->c + t->c_off[p] + v * VF);
+        }
+        if (t->relu) {
+            FC_UNROLL
+            for (int p = 0; p < MR; p++) acc[p][v] = FC_N(relu)(acc[p][v]);
+        }
+        FC_UNROLL
+        for (int p = 0; p < MR; p++) FC_N(store)((T *)t->c + t->c_off[p] + v * VF, acc[p][v]);
+    }
+    if (whole < NR) {
+        T part[FC_MAX_MR * VF];
+        FC_UNROLL
+        for (int p = 0; p < MR; p++) FC_N(store)(part + p * VF, acc[p][NR - 1]);
+        FC_N(tile_finish_part)(t, part, MR, NR);
     }
 }

@@ -30,7 +30,8 @@ static void FC_N(transpose)(void *dst_, ptrdiff_t dst_row, const ptrdiff_t *orde
     ptrdiff_t r = 0;
     for (; r + VF <= rows; r += VF) {
         ptrdiff_t c = 0;
-        for (; c < cols && src + (r + VF - 1) * src_row + c + VF <= end; c += VF) {
+        /* Where few columns are wanted, whole vectors are not worth their shuffles. */
+        for (; 4 * (cols - c) > VF && src + (r + VF - 1) * src_row + c + VF <= end; c += VF) {
             V x[VF];
             FC_UNROLL
             for (int i = 0; i < VF; i++) x[i] = FC_N(load)(src + (r + i) * src_row + c);

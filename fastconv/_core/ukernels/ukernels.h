@@ -13,6 +13,7 @@
 enum {
     FC_MAX_MR = 14,  /* rows of the largest register tile, any tier            */
     FC_MAX_NR = 4,   /* vectors in a row of the widest register tile, any tier */
+    FC_LANEWISE_NR = 2, /* vectors in a row of the widest lane-wise tile       */
     FC_MAX_TIERS = 4 /* tiers that one processor may run                      */
 };
 
@@ -43,6 +44,12 @@ typedef struct {
 } fc_tile;
 
 typedef void (*fc_tile_fn)(const fc_tile *t);
+
+/* Lane-wise tile: the same but for the product, in which lane l of `a` meets lane l of `b`:
+ *
+ *   a[a_off[p] + it*a_t + iu*a_u + ik*a_k + l]  *  b[it*b_t + iu*b_u + ik*b_k + l]
+ *
+ * Whole vectors of a are read too. */
 
 /* dst[at(c)*dst_row + r] = src[r*src_row + c]  for r < rows, c < cols,
  * where at(c) = order[c], or c when order is NULL. */
@@ -85,6 +92,7 @@ typedef struct {
     int vf;                /* lanes in a vector                                 */
     int max_mr[FC_MAX_NR]; /* most rows of a tile of NR = index + 1 vectors     */
     fc_tile_fn tile[FC_MAX_NR][FC_MAX_MR]; /* [NR - 1][MR - 1]; NULL past max_mr */
+    fc_tile_fn lanewise[FC_LANEWISE_NR][FC_MAX_MR];
     fc_transpose_fn transpose;
     fc_add_fn add;
     fc_relu_fn relu;

@@ -1,0 +1,6 @@
+from fastconv._core.correlate cimport Image
+from fastconv._core.plan cimport Plan
+
+cdef void correlate_planes(
+    const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,
+    bint relu, char* scratch, int team) noexcept nogil
