@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 FORMAT = "fastconv.Sequential"
 VERSION = 1
 LAYERS: tuple[type[Layer], ...] = (Conv2D, MaxPool, Dense, Flatten, ReLU, Softmax, Dropout)
-# What reading a damaged or hostile file can end in, short of the operating system's own errors.
+# What reading a damaged or hostile file can end in, once it has been opened.
 DAMAGE = (
-    zipfile.BadZipFile, EOFError, AttributeError, LookupError, OverflowError, RuntimeError,
-    TypeError, ValueError,
+    zipfile.BadZipFile, AttributeError, EOFError, LookupError, OSError, OverflowError,
+    RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 LONGEST_DESCRIPTION = 1_000_000  # bytes
 HEADER = re.compile(
