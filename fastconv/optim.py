@@ -12,12 +12,13 @@ rather than once per pass, and the only temporary is one block.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 4096  # elements
+Rate = float | Callable[[int], float]
 
 
 class Optimizer:
@@ -27,16 +28,20 @@ class Optimizer:
 
     Attributes
     ----------
-    learning_rate : float
-        May be changed between steps.
+    learning_rate : float or callable
+        The rate, or a function from the number of steps taken so far to the rate. May be changed
+        between steps.
+    steps : int
+        Steps taken so far.
     """
 
     slots: tuple[str, ...] = ()
 
-    def __init__(self, learning_rate: float) -> None:
-        if not learning_rate > 0:
+    def __init__(self, learning_rate: Rate) -> None:
+        if not callable(learning_rate) and not learning_rate > 0:
             raise ValueError(f"learning_rate: expected a number above 0, got {learning_rate!r}")
         self.learning_rate = learning_rate
+        self.rate = 0.0  # of the step being taken
         self.steps = 0
         self._state: dict[str, list[NDArray]] = {}
 
@@ -49,6 +54,8 @@ class Optimizer:
             As `Sequential.parameters` gives them. Names tell parameters apart from step to step;
             values are C-contiguous.
         """
+        rate = self.learning_rate
+        self.rate = rate(self.steps) if callable(rate) else rate
         self.steps += 1
         for name, value, grad in parameters:
             if grad is None:
@@ -79,7 +86,7 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
+    learning_rate : float or callable
     momentum : float
         In [0, 1).
     nesterov : bool
@@ -99,7 +106,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.01,
+        learning_rate: Rate = 0.01,
         *,
         momentum: float = 0.0,
         nesterov: bool = False,
@@ -126,7 +133,7 @@ class SGD(Optimizer):
                 move += self.momentum * velocity
             else:
                 move[:] = velocity
-        move *= self.learning_rate
+        move *= self.rate
         value -= move
 
 
@@ -138,7 +145,7 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float
+    learning_rate : float or callable
     beta1, beta2 : float
         How much of the running means of gradient and square survives a step; in [0, 1).
     epsilon : float
@@ -158,7 +165,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: Rate = 0.001,
         *,
         beta1: float = 0.9,
         beta2: float = 0.999,
@@ -175,7 +182,7 @@ class Adam(Optimizer):
         mean, square = state
         # Both corrections are numbers; they go into the rate and epsilon, not into a pass.
         correction = math.sqrt(1 - self.beta2**self.steps)
-        rate = self.learning_rate * correction / (1 - self.beta1**self.steps)
+        rate = self.rate * correction / (1 - self.beta1**self.steps)
         move = grad - mean
         move *= 1 - self.beta1
         mean += move

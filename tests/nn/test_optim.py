@@ -92,6 +92,14 @@ def test_the_learning_rate_may_change_between_steps():
     assert value == 0.25
 
 
+def test_the_learning_rate_may_be_a_function_of_the_steps_taken():
+    value, grad = np.array([1.0]), np.array([1.0])
+    optimizer = SGD(lambda steps: 0.5 / (1 + steps))
+    for expected in (0.5, 0.25):
+        optimizer.update([("value", value, grad)])
+        assert value == expected
+
+
 def test_gradients_in_any_memory_order():
     value, grad = np.zeros((3, 4)), np.arange(12.0).reshape(4, 3).T
     SGD(1.0).update([("value", value, grad)])
