@@ -95,6 +95,9 @@ def test_info_says_what_the_engine_uses(capsys):
         ("evaluate text", "text: not a saved model"),
         ("train --data nowhere", "No such file or directory: 'nowhere'"),
         ("train --data .", "expected one file like train-images"),
+        ("train --learning-rate -1", "learning_rate: expected a number above 0, got -1.0"),
+        ("train --epochs 0", "epochs: expected a positive integer, got 0"),
+        ("train --batch-size 0", "batch_size: expected a positive integer, got 0"),
         ("train --save nowhere/model", "nowhere/model: there is no such folder"),
     ],
 )
