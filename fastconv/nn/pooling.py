@@ -48,11 +48,12 @@ class MaxPool(Layer):
         return self.forward(np.empty((0, *input_shape), dtype)).shape[1:]
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
-        geometry = {"stride": self.stride, "padding": self.padding}
-        if not training:
-            return F.max_pool2d(x, self.size, **geometry)
-        y, indices = F.max_pool2d(x, self.size, return_indices=True, **geometry)
-        self.saved = indices, x.shape
+        y: Any = F.max_pool2d(
+            x, self.size, stride=self.stride, padding=self.padding, return_indices=training
+        )
+        if training:
+            y, indices = y
+            self.saved = indices, x.shape
         return y
 
     def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
