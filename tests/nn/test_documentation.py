@@ -8,10 +8,10 @@ import pytest
 
 MODULES = [
     f"fastconv.{name}"
-    for name in (
-        "losses optim nn.layer nn.initializers nn.conv nn.pooling nn.dense nn.activation "
-        "nn.dropout nn.sequential nn.fit nn.files"
-    ).split()
+    for name in [
+        "losses", "optim", "nn.layer", "nn.initializers", "nn.conv", "nn.pooling", "nn.dense",
+        "nn.activation", "nn.dropout", "nn.sequential", "nn.fit", "nn.files",
+    ]
 ]
 PAGE = Path(__file__).parents[2] / "docs" / "layers.md"
 
