@@ -8,6 +8,9 @@ Where a batch is taken, a single image ``(C, H, W)`` is too.
 Float32 arrays (and float16) compute in float32; one float64 array makes it float64; integer and
 bool arrays follow the float ones, and alone they compute in float64.
 
+A wrong argument raises ValueError or TypeError, which names it, what was expected and what came;
+a result too large to allocate raises MemoryError.
+
 Each operation has a plain NumPy twin of the same name in `fastconv.reference`.
 """
 
@@ -90,11 +93,6 @@ def conv2d(
     -------
     array (N, OC, OH, OW) or (OC, OH, OW)
         In x's memory order; `out` if given.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the argument, what was expected and what came.
 
     Examples
     --------
@@ -217,11 +215,6 @@ def conv2d_backward_bias(dy: ArrayLike) -> Array:
     -------
     array (OC,)
 
-    Raises
-    ------
-    ValueError, TypeError
-        If `dy` is not such an array.
-
     Examples
     --------
     >>> import numpy as np, fastconv
@@ -265,11 +258,6 @@ def max_pool2d(
         In x's memory order.
     indices : int32 array like y, only with `return_indices`
         Flat position ``h*W + w`` of each value within its plane; the first of equal ones.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the argument, what was expected and what came.
 
     Examples
     --------
@@ -331,11 +319,6 @@ def dense(
     -------
     array (N, out_features)
 
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the argument, what was expected and what came.
-
     Examples
     --------
     >>> import numpy as np, fastconv
@@ -363,11 +346,6 @@ def dense_backward(
     dkernel : array (out_features, in_features)
     dbias : array (out_features,)
 
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the argument, what was expected and what came.
-
     Examples
     --------
     >>> import numpy as np, fastconv
@@ -387,11 +365,6 @@ def relu(x: ArrayLike) -> Array:
     Returns
     -------
     array like x
-
-    Raises
-    ------
-    ValueError, TypeError
-        If `x` is not such an array.
 
     Examples
     --------
@@ -416,11 +389,6 @@ def relu_backward(dy: ArrayLike, y: ArrayLike) -> Array:
     -------
     array like dy
 
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the argument, what was expected and what came.
-
     Examples
     --------
     >>> import numpy as np, fastconv
@@ -432,12 +400,15 @@ def relu_backward(dy: ArrayLike, y: ArrayLike) -> Array:
 
 def _scores(x: ArrayLike, name: str) -> Array:
     """A float array of at least one class."""
-    values = np.asarray(x)
-    if values.dtype.kind in "biu":
-        values = values.astype(np.float64)
-    elif values.dtype == np.float16:
-        values = values.astype(np.float32)
-    elif values.dtype not in (np.float32, np.float64):
+    try:
+        values = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected an array: {error}") from None
+    if values.dtype.kind in "biu" or values.dtype.newbyteorder("=") == np.float64:
+        values = np.asarray(values, dtype=np.float64, order="C")
+    elif values.dtype.newbyteorder("=") in (np.float16, np.float32):
+        values = np.asarray(values, dtype=np.float32, order="C")
+    else:
         raise TypeError(f"{name}: expected a float32 or float64 array, got dtype {values.dtype}")
     if values.ndim < 1 or values.shape[-1] < 1:
         raise ValueError(f"{name}: expected shape (..., classes), got {values.shape}")
@@ -454,11 +425,6 @@ def softmax(x: ArrayLike) -> Array:
     Returns
     -------
     array like x
-
-    Raises
-    ------
-    ValueError, TypeError
-        If `x` is not such an array.
 
     Examples
     --------
@@ -482,11 +448,6 @@ def log_softmax(x: ArrayLike) -> Array:
     Returns
     -------
     array like x
-
-    Raises
-    ------
-    ValueError, TypeError
-        If `x` is not such an array.
 
     Examples
     --------
@@ -515,11 +476,6 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> tuple[float, 
     loss : float
     dlogits : array (N, classes)
         ``(softmax(logits) - onehot(labels)) / N``.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the argument, what was expected and what came.
 
     Examples
     --------
@@ -562,11 +518,6 @@ def as_channels_last(x: ArrayLike) -> Array:
     array like x
         `x` itself if it already is so.
 
-    Raises
-    ------
-    ValueError, TypeError
-        If `x` is not such an array.
-
     Examples
     --------
     >>> import numpy as np, fastconv
@@ -587,11 +538,6 @@ def as_contiguous(x: ArrayLike) -> Array:
     -------
     array like x
         `x` itself if it already is so.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If `x` is not such an array.
 
     Examples
     --------

@@ -39,7 +39,7 @@ cdef Py_ssize_t integer(object value, str name, Py_ssize_t least) except -1:
             raise TypeError(f"{name}: expected an integer, got {value!r}")
         value = int(value)
     if value < least or value > LARGEST:
-        raise ValueError(f"{name}: expected an integer of at least {least}, got {value}")
+        raise ValueError(f"{name}: expected an integer from {least} to {LARGEST}, got {value}")
     return value
 
 
@@ -171,7 +171,7 @@ cdef bint is_planar(const Image* view) noexcept:
 
 
 cdef int window(
-    Geometry* g, object stride, object padding, object dilation, object groups
+    Geometry* g, str kernel_name, object stride, object padding, object dilation, object groups
 ) except -1:
     """Fill in stride, padding, dilation, groups and the output's extent; sizes are already there."""
     cdef Py_ssize_t total
@@ -201,8 +201,8 @@ cdef int window(
     else:
         pair(padding, "padding", 0, &g.pad_t, &g.pad_l)
         g.pad_b, g.pad_r = g.pad_t, g.pad_l
-    g.OH = output_extent(g.IH, extent_h, g.stride_h, g.pad_t, g.pad_b, "height")
-    g.OW = output_extent(g.IW, extent_w, g.stride_w, g.pad_l, g.pad_r, "width")
+    g.OH = output_extent(g.IH, extent_h, g.stride_h, g.pad_t, g.pad_b, kernel_name, "height")
+    g.OW = output_extent(g.IW, extent_w, g.stride_w, g.pad_l, g.pad_r, kernel_name, "width")
     return 0
 
 
@@ -218,12 +218,12 @@ cdef int pair_of(object value, Py_ssize_t* before, Py_ssize_t* after, object pad
 
 cdef Py_ssize_t output_extent(
     Py_ssize_t n, Py_ssize_t extent, Py_ssize_t stride, Py_ssize_t before, Py_ssize_t after,
-    str axis
+    str name, str axis
 ) except -1:
     """floor((n + padding - dilation*(kernel - 1) - 1) / stride) + 1."""
     if n + before + after < extent:
         raise ValueError(
-            f"kernel: expected an extent of at most the padded input's {axis} "
+            f"{name}: expected an extent of at most the padded input's {axis} "
             f"{n + before + after}, got {extent}")
     return (n + before + after - extent) // stride + 1
 

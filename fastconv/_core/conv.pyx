@@ -46,7 +46,7 @@ cdef object find_plan(const Key* key):
     if plan is None:
         if key.direction == KERNEL:
             plan = make_kernel_plan(&key.geometry, key.leaves, <int>key.itemsize,
-                                    key.src_planar, key.dst_planar, key.pixels_contiguous)
+                                    key.src_planar, key.dst_planar)
         else:
             plan = make_plan(&key.geometry, key.direction == INPUT, key.leaves,
                              <int>key.itemsize, key.src_planar, key.dst_planar,
@@ -57,11 +57,15 @@ cdef object find_plan(const Key* key):
     return plan
 
 
+cdef bint is_pointwise(const Geometry* g) noexcept:
+    """A 1x1 kernel that meets every pixel once: it does not see rows or columns."""
+    return g.KH * g.KW == 1 and g.stride_h * g.stride_w == 1 and (
+        g.pad_t + g.pad_b + g.pad_l + g.pad_r == 0)
+
+
 cdef bint one_row(const Geometry* g, const Image* a, const Image* b) noexcept:
     """Whether a 1x1 kernel may walk all pixels as one row."""
-    if g.KH * g.KW != 1 or g.stride_h * g.stride_w != 1 or g.pad_t + g.pad_b + g.pad_l + g.pad_r:
-        return False
-    if a.sh != g.IW * a.sw or b.sh != g.IW * b.sw:
+    if not is_pointwise(g) or a.sh != g.IW * a.sw or b.sh != g.IW * b.sw:
         return False
     if is_planar(a) or is_planar(b):
         return True
@@ -206,7 +210,7 @@ def conv2d(x_, kernel_, bias_, stride, padding, dilation, groups, activation, ou
     batched_shape(x, shape)
     input_sizes(g, shape, "x")
     kernel_sizes(g, <const Py_ssize_t*>kernel.shape, "kernel")
-    window(g, stride, padding, dilation, groups)
+    window(g, "kernel", stride, padding, dilation, groups)
     check_kernel(g, <const Py_ssize_t*>kernel.shape, "kernel")
     if bias is not None and (bias.ndim != 1 or bias.shape[0] != g.OC):
         raise ValueError(f"bias: expected shape ({g.OC},), got {shape_text(bias)}")
@@ -240,7 +244,7 @@ def conv2d_backward_input(dy_, kernel_, input_shape, stride, padding, dilation, 
                    "(N, IC, IH, IW)" if dy.ndim == 4 else "(IC, IH, IW)", dy.ndim == 4, shape)
     input_sizes(g, shape, "input_shape")
     kernel_sizes(g, <const Py_ssize_t*>kernel.shape, "kernel")
-    window(g, stride, padding, dilation, groups)
+    window(g, "kernel", stride, padding, dilation, groups)
     check_kernel(g, <const Py_ssize_t*>kernel.shape, "kernel")
     check_gradient(dy, g)
     typenum = float_type([dy, kernel], ["dy", "kernel"])
@@ -257,7 +261,6 @@ def conv2d_backward_input(dy_, kernel_, input_shape, stride, padding, dilation, 
 def conv2d_backward_kernel(dy_, x_, kernel_shape, stride, padding, dilation, groups, out):
     cdef Key key
     cdef Geometry* g = &key.geometry
-    cdef Image src, grad
     cdef Py_ssize_t shape[4]
     cdef Py_ssize_t kshape[4]
     cdef int typenum
@@ -272,7 +275,7 @@ def conv2d_backward_kernel(dy_, x_, kernel_shape, stride, padding, dilation, gro
     input_sizes(g, shape, "x")
     shape_argument(kernel_shape, "kernel_shape", "(OC, IC // groups, KH, KW)", 1, kshape)
     kernel_sizes(g, kshape, "kernel_shape")
-    window(g, stride, padding, dilation, groups)
+    window(g, "kernel_shape", stride, padding, dilation, groups)
     check_kernel(g, kshape, "kernel_shape")
     check_gradient(dy, g)
     typenum = float_type([dy, x], ["dy", "x"])
@@ -284,18 +287,40 @@ def conv2d_backward_kernel(dy_, x_, kernel_shape, stride, padding, dilation, gro
     else:
         dkernel = new_array(4, kshape, <int>key.itemsize, False)
     if g.N:
-        x, dy = image_array(x, typenum), image_array(dy, typenum)
-        src, grad = image(x), image(dy)
-        run_kernel_gradient(&key, &src, &grad, dkernel)
+        run_kernel_gradient(&key, x, dy, dkernel, typenum)
     else:
         dkernel.fill(0)
     return finish(dkernel, out)
 
 
-cdef int run_kernel_gradient(Key* key, Image* src, Image* grad, cnp.ndarray dkernel) except -1:
-    key.src_planar, key.dst_planar = is_planar(src), is_planar(grad)
-    key.pixels_contiguous = one_row(&key.geometry, src, grad) and not (
-        key.src_planar or key.dst_planar)
+cdef int run_kernel_gradient(
+    Key* key, cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dkernel, int typenum
+) except -1:
+    """x None: one channel that is 1 everywhere."""
+    cdef Geometry* g = &key.geometry
+    cdef Image src, grad
+    cdef double one64 = 1
+    cdef float one32 = 1
+    dy = flat_rows(image_array(dy, typenum), g)
+    grad = image(dy)
+    if x is None:
+        src.data = <char*>&one32 if key.itemsize == 4 else <char*>&one64
+        src.sn = src.sh = src.sw = 0
+        src.sc = 1
+    else:
+        x = flat_rows(image_array(x, typenum), g)
+        src = image(x)
+    if is_pointwise(g):
+        # What is summed in which order must not depend on the memory's order: here images stay
+        # apart unless they are single pixels.
+        if g.IH * g.IW == 1:
+            g.IW, g.N = g.N, 1
+            src.sw, grad.sw = src.sn, grad.sn
+        else:
+            g.IW, g.IH = g.IH * g.IW, 1
+        g.OH, g.OW = g.IH, g.IW
+    key.src_planar, key.dst_planar = is_planar(&src), is_planar(&grad)
+    key.pixels_contiguous = False
     key.leaves = leaves(<int>key.itemsize)
     cdef KernelGradientPlan plan = find_plan(key)
     cdef int team = team_size(plan.p.multiply_adds)
@@ -303,23 +328,27 @@ cdef int run_kernel_gradient(Key* key, Image* src, Image* grad, cnp.ndarray dker
     cdef Block block = take(partials + team * kernel_scratch_bytes(&plan.p))
     cdef char* data = <char*>cnp.PyArray_DATA(dkernel)
     with nogil:
-        kernel_gradient(&plan.p, src, grad, data, block.data, block.data + partials, team)
+        kernel_gradient(&plan.p, &src, &grad, data, block.data, block.data + partials, team)
     return 0
+
+
+cdef cnp.ndarray flat_rows(cnp.ndarray value, const Geometry* g):
+    """For a 1x1 kernel, an array whose pixels can be walked as one row."""
+    cdef Image view = image(value)
+    if not is_pointwise(g) or (
+            not is_planar(&view) if g.IH * g.IW == 1 else view.sh == g.IW * view.sw):
+        return value
+    return np.ascontiguousarray(value)
 
 
 def conv2d_backward_bias(dy_):
     cdef Key key
-    cdef Geometry* g = &key.geometry
-    cdef Image ones, grad
     cdef Py_ssize_t shape[4]
-    cdef float one32 = 1
-    cdef double one64 = 1
     cdef int typenum
     cdef cnp.ndarray dy = array(dy_, "dy")
     cdef cnp.ndarray dbias
     check_images(dy, "dy", "OC, OH, OW")
     typenum = float_type([dy], ["dy"])
-    dy = image_array(dy, typenum)
     batched_shape(dy, shape)
     key.direction, key.itemsize = KERNEL, 4 if typenum == cnp.NPY_FLOAT32 else 8
     dbias = new_array(1, shape + 1, <int>key.itemsize, False)
@@ -327,12 +356,8 @@ def conv2d_backward_bias(dy_):
         dbias.fill(0)
         return dbias
     # The gradient of a 1x1 kernel over one channel that is 1 everywhere.
-    pixels(g, shape[0], 1, shape[1], shape[2], shape[3])
-    ones.data = <char*>&one32 if key.itemsize == 4 else <char*>&one64
-    ones.sn = ones.sh = ones.sw = 0
-    ones.sc = 1
-    grad = image(dy)
-    run_kernel_gradient(&key, &ones, &grad, dbias)
+    pixels(&key.geometry, shape[0], 1, shape[1], shape[2], shape[3])
+    run_kernel_gradient(&key, None, dy, dbias, typenum)
     return dbias
 
 
@@ -356,6 +381,11 @@ cdef Image rows_of_pixels(cnp.ndarray value) noexcept:
     view.sc, view.sw = 1, value.shape[1]
     view.sh = view.sn = value.shape[0] * value.shape[1]
     return view
+
+
+cdef cnp.ndarray samples(cnp.ndarray value):
+    """A contiguous (N, features) array as N images of one pixel."""
+    return (<object>value).reshape(value.shape[0], value.shape[1], 1, 1)
 
 
 cdef cnp.ndarray matrix(object value, str name, str letters):
@@ -396,7 +426,7 @@ def dense(x_, kernel_, bias_, activation):
 
 def dense_backward(dy_, x_, kernel_):
     cdef Key key
-    cdef Image grad, src, dst
+    cdef Image grad, dst
     cdef cnp.ndarray dy = matrix(dy_, "dy", "N, out_features")
     cdef cnp.ndarray x = matrix(x_, "x", "N, in_features")
     cdef cnp.ndarray kernel = matrix(kernel_, "kernel", "out_features, in_features")
@@ -415,12 +445,13 @@ def dense_backward(dy_, x_, kernel_):
         dkernel.fill(0)
     else:
         pixels(&key.geometry, 1, x.shape[1], kernel.shape[0], 1, x.shape[0])
-        grad, src, dst = rows_of_pixels(dy), rows_of_pixels(x), rows_of_pixels(dx)
+        grad, dst = rows_of_pixels(dy), rows_of_pixels(dx)
         key.direction = INPUT
         run_correlation(&key, &grad, kernel, None, &dst, False)
+        pixels(&key.geometry, x.shape[0], x.shape[1], kernel.shape[0], 1, 1)
         key.direction = KERNEL
-        run_kernel_gradient(&key, &src, &grad, dkernel)
-    return dx, dkernel, conv2d_backward_bias(dy.reshape(dy.shape[0], dy.shape[1], 1, 1))
+        run_kernel_gradient(&key, samples(x), samples(dy), dkernel, typenum)
+    return dx, dkernel, conv2d_backward_bias(samples(dy))
 
 
 cdef int check_features(cnp.ndarray x, cnp.ndarray kernel, str name) except -1:

@@ -54,7 +54,7 @@ cdef cnp.ndarray run_pass(cnp.ndarray a, cnp.ndarray b, int typenum):
     cdef bint channels_last
     a = as_type(a, typenum)
     channels_last = not cnp.PyArray_IS_C_CONTIGUOUS(a) and dense_channels_last(a)
-    if not channels_last:
+    if not channels_last and not cnp.PyArray_IS_C_CONTIGUOUS(a):
         a = np.ascontiguousarray(a)
     if a.ndim > 4:
         raise ValueError(f"x: expected at most 4 dimensions, got {shape_text(a)}")
@@ -164,7 +164,10 @@ def as_contiguous(x):
 def empty(shape, dtype, channels_last):
     cdef Py_ssize_t sizes[4]
     cdef int ndim
-    shape = tuple(shape)
+    if not isinstance(shape, (tuple, list)):
+        raise TypeError(f"shape: expected a tuple of sizes, got {shape!r}")
+    if not isinstance(channels_last, (bool, np.bool_)):
+        raise TypeError(f"channels_last: expected a bool, got {channels_last!r}")
     ndim = len(shape)
     if ndim > 4 or channels_last and ndim < 3:
         raise ValueError(f"shape: expected up to 4 sizes (3 or 4 for channels_last), got {shape}")

@@ -25,7 +25,7 @@ def name():
     return current.name.decode()
 
 
-def select(str wanted):
+def select(wanted):
     """Use the tier named ``wanted`` from now on."""
     global current
     for i in range(n_found):
@@ -33,7 +33,7 @@ def select(str wanted):
             current = found[i]
             return
     raise ValueError(
-        f"isa: expected one of {', '.join(map(repr, available()))} on this machine, got {wanted!r}"
+        f"name: expected one of {', '.join(map(repr, available()))} on this machine, got {wanted!r}"
     )
 
 
@@ -41,4 +41,4 @@ if os.environ.get("FASTCONV_ISA"):
     try:
         select(os.environ["FASTCONV_ISA"])
     except ValueError as error:
-        raise ImportError(f"FASTCONV_ISA: {error}") from None
+        raise ImportError(f"FASTCONV_ISA: {str(error)[6:]}") from None

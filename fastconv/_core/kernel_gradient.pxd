@@ -29,7 +29,7 @@ cdef class KernelGradientPlan:
 
 cdef KernelGradientPlan make_kernel_plan(
     const Geometry* geometry, const fc_leaves* leaves, int itemsize,
-    bint x_planar, bint dy_planar, bint pixels_contiguous)
+    bint x_planar, bint dy_planar)
 cdef void kernel_gradient(
     const KernelPlan* plan, Image* x, Image* dy, char* dkernel, char* partials, char* scratch,
     int team) noexcept nogil

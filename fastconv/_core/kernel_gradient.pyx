@@ -46,7 +46,7 @@ cdef class KernelGradientPlan:
 
 cdef KernelGradientPlan make_kernel_plan(
     const Geometry* g, const fc_leaves* leaves, int itemsize,
-    bint x_planar, bint dy_planar, bint pixels_contiguous
+    bint x_planar, bint dy_planar
 ):
     cdef KernelGradientPlan plan = KernelGradientPlan.__new__(KernelGradientPlan)
     cdef KernelPlan* p = &plan.p
@@ -54,8 +54,6 @@ cdef KernelGradientPlan make_kernel_plan(
     cdef Py_ssize_t R, blocks, tasks, most
     cdef double cycles = 0
     cdef int width
-    if pixels_contiguous:
-        N, OH, OW, IH, IW = 1, 1, N * OH * OW, 1, N * IH * IW
     p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
     p.N, p.G, p.KH, p.KW = N, g.G, g.KH, g.KW
     p.CI, p.CO = g.IC // g.G, g.OC // g.G

@@ -40,6 +40,8 @@ cdef Py_ssize_t SCRATCH_BYTES = 262144
 cdef Py_ssize_t TASK_PIXELS = 192
 cdef double TASK_WORK = 1.0e6
 cdef Py_ssize_t ENOUGH_TASKS = 32
+# Columns further apart than this are not brought together for the lanes.
+cdef Py_ssize_t WIDEST_STRIDE = 8
 # Channels of a depthwise convolution that are packed at a time.
 PACKED_LANES = 64
 
@@ -375,7 +377,8 @@ cdef CorrelationPlan make_plan(
         p.G, p.CO = 1, g.G
     p.V = ceil_div(p.CO, p.vf)
     width = best_width(leaves, p.V, p.w[0].n, True, True, &by_channels)
-    p.pixel_lanes = g.KH * g.KW > 1 and not p.lanewise and by_pixels_is_cheaper(p, by_channels)
+    p.pixel_lanes = g.KH * g.KW > 1 and not p.lanewise and (
+        p.w[0].stride <= WIDEST_STRIDE and by_pixels_is_cheaper(p, by_channels))
     if p.pixel_lanes:
         plan_pixel_lanes(p)
     elif p.lanewise:

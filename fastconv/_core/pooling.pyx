@@ -41,7 +41,7 @@ cdef struct Run:
     Py_ssize_t x_scratch, y_scratch, thread_bytes
 
 
-def max_pool2d(x_, size, stride, padding, dilation, ceil_mode, bint return_indices):
+def max_pool2d(x_, size, stride, padding, dilation, ceil_mode, return_indices):
     cdef Run run
     cdef Image xi, yi
     cdef Py_ssize_t KH, KW, sh, sw, ph, pw, dh, dw, missing
@@ -53,8 +53,9 @@ def max_pool2d(x_, size, stride, padding, dilation, ceil_mode, bint return_indic
     cdef cnp.ndarray indices = None
     if x.ndim != 3 and x.ndim != 4:
         raise ValueError(f"x: expected shape (N, C, H, W) or (C, H, W), got {shape_text(x)}")
-    if not isinstance(ceil_mode, (bool, np.bool_)):
-        raise TypeError(f"ceil_mode: expected a bool, got {ceil_mode!r}")
+    for name, switch in (("ceil_mode", ceil_mode), ("return_indices", return_indices)):
+        if not isinstance(switch, (bool, np.bool_)):
+            raise TypeError(f"{name}: expected a bool, got {switch!r}")
     pair(size, "size", 1, &KH, &KW)
     pair(size if stride is None else stride, "stride", 1, &sh, &sw)
     pair(padding, "padding", 0, &ph, &pw)
@@ -75,6 +76,10 @@ def max_pool2d(x_, size, stride, padding, dilation, ceil_mode, bint return_indic
     xi = image(x)
     forward_axis(&run.h, shape[2], extent(shape[2], KH, sh, ph, dh, ceil_mode), KH, sh, ph, dh)
     forward_axis(&run.w, shape[3], extent(shape[3], KW, sw, pw, dw, ceil_mode), KW, sw, pw, dw)
+    if sees_nothing(&run.h) or sees_nothing(&run.w):
+        raise ValueError(
+            f"dilation: expected windows that each hold a pixel of x, got {dilation!r} with "
+            f"padding {padding!r}")
     run.N, run.C = shape[0], shape[1]
     shape[2], shape[3] = run.h.n, run.w.n
     run.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
@@ -100,6 +105,16 @@ def max_pool2d(x_, size, stride, padding, dilation, ceil_mode, bint return_indic
     with nogil:
         parallel_for(run.N * run.n_rows, team, pool_task, &run)
     return (y, indices) if return_indices else y
+
+
+cdef bint sees_nothing(const Axis* axis) noexcept:
+    """Whether some window holds padding only."""
+    cdef Py_ssize_t i, t0, t1
+    for i in range(axis.n):
+        valid_taps(axis, i, &t0, &t1)
+        if t0 == t1:
+            return True
+    return False
 
 
 cdef Py_ssize_t extent(
