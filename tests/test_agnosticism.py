@@ -4,6 +4,7 @@ The values here are real, so every rounding shows, and the results are compared 
 the right number, but the same number, whatever the circumstances of the call.
 """
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -46,6 +47,14 @@ LARGE = [
 SMALL = (*EDGES[::4], *random_problems(40, seed=9))
 
 
+# Small problems with a batch that makes them worth several threads: every feature, every edge.
+BATCHED = [
+    problem.with_batch(math.ceil(6e6 / problem.flops))
+    for problem in random_problems(240, seed=17)
+    if problem.n and problem.flops > 3e4
+]
+
+
 def three_passes(problem: Problem, order: str, x, kernel, bias, dy) -> dict[str, np.ndarray]:
     x, dy = in_order(x, order), in_order(dy, order)
     keywords = problem.keywords
@@ -70,6 +79,19 @@ def test_threads(problem, order):
         fastconv.set_num_threads(threads)
         for name, result in three_passes(problem, order, *operands).items():
             assert_same_bits(result, alone[name], f"{name} on {threads} threads: {problem}")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("chunk", range(4))
+def test_threads_of_every_feature(chunk, order, isa):
+    """Two tasks that write one place are right on one thread, and on two nearly always."""
+    for problem in BATCHED[chunk::4]:
+        operands = real_operands(problem)
+        fastconv.set_num_threads(1)
+        alone = three_passes(problem, order, *operands)
+        fastconv.set_num_threads(3)
+        for name, result in three_passes(problem, order, *operands).items():
+            assert_same_bits(result, alone[name], f"{name}: {problem}, {order}, {isa}")
 
 
 def test_threads_of_the_other_operations(rng):
