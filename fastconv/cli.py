@@ -172,7 +172,11 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _info(options: argparse.Namespace) -> None:
     for name, value in runtime.info().items():
-        print(f"{name:12}{value}")
+        if isinstance(value, dict):
+            value = ", ".join(f"{level} {size // 1024:,} KiB" for level, size in value.items())
+        elif isinstance(value, tuple):
+            value = ", ".join(value)
+        print(f"{name:16}{value}")
 
 
 def _setup(options: argparse.Namespace) -> LabelledImages:
