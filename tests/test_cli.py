@@ -121,3 +121,13 @@ def test_an_index_outside_the_test_images_is_named(capsys, tmp_path):
     Sequential([Flatten(), Dense(4)], input_shape=(1, 9, 8)).save("model")
     assert main(["predict", "model", "--data", ".", "--index", "10"]) == 1
     assert "--index: expected numbers from 0 to 9, got 10" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_quietly(capsys, monkeypatch, tmp_path):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    write_folder(tmp_path)
+    monkeypatch.setattr(Sequential, "fit", interrupted)
+    assert main(["train", "--data", "."]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
