@@ -16,7 +16,6 @@ import json
 import math
 import os
 import re
-import secrets
 import shutil
 import zipfile
 from collections.abc import Iterable
@@ -76,7 +75,7 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
 
 def _write_whole(path: str, entries: dict[str, NDArray]) -> None:
     """Write beside the target, force it to disk, then take the target's place in one move."""
-    temporary = f"{path}.{secrets.token_hex(4)}.tmp"
+    temporary = f"{path}.{os.urandom(4).hex()}.tmp"
     try:
         with open(temporary, "xb") as file:
             np.savez(file, **entries)  # type: ignore[arg-type]
