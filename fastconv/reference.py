@@ -20,8 +20,8 @@ operations walk over the taps and do their arithmetic on such a pair of slices,
     dk[kh, kw]   = sum of dy[oh, ow] * x[ih, iw]       gradient with respect to the kernel
     y[oh, ow]    = max(y[oh, ow], x[ih, iw])           max pooling
 
-A tap that lies in the padding is skipped, not multiplied by zero: padding never makes a NaN out
-of an infinite weight.
+A tap that lies in the padding is skipped here. The fast twins may multiply it by zero instead, which
+differs only where the other factor is infinite or NaN.
 
 The dtype rule: the result is float64 if any floating-point array given is float64, or if none is
 floating-point; otherwise it is float32 (float16 counts as float32). Complex, object, string and

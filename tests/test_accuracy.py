@@ -90,25 +90,41 @@ def test_nan_and_infinity_reach_the_outputs_that_see_them_and_no_other(order, is
             for array in (bad_x, bad_dy):
                 if array.size:
                     array.reshape(-1)[array.size // 2] = special
-            passes = {
-                "forward": lambda f, o: f.conv2d(o(bad_x), kernel, bias, **keywords),
-                "input": lambda f, o: f.conv2d_backward_input(
-                    o(bad_dy), kernel, x.shape, **keywords
-                ),
-                "kernel": lambda f, o: f.conv2d_backward_kernel(
-                    o(dy), o(bad_x), kernel.shape, **keywords
-                ),
-            }
-            for name, run in passes.items():
-                # Infinity against infinity, and against 0, is NaN in IEEE arithmetic, not a fault.
-                with np.errstate(invalid="ignore"):
-                    a = run(fastconv, lambda array: in_order(array, order))
-                    b = run(reference, lambda array: array)
+            # Infinity against infinity, and against 0, is NaN in IEEE arithmetic, not a fault.
+            with np.errstate(invalid="ignore"):
+                expected = (
+                    reference.conv2d(bad_x, kernel, bias, **keywords),
+                    reference.conv2d_backward_input(bad_dy, kernel, x.shape, **keywords),
+                    reference.conv2d_backward_kernel(dy, bad_x, kernel.shape, **keywords),
+                )
+            bad_x, dy, bad_dy = (in_order(array, order) for array in (bad_x, dy, bad_dy))
+            got = (
+                fastconv.conv2d(bad_x, kernel, bias, **keywords),
+                fastconv.conv2d_backward_input(bad_dy, kernel, x.shape, **keywords),
+                fastconv.conv2d_backward_kernel(dy, bad_x, kernel.shape, **keywords),
+            )
+            for name, a, b in zip(("forward", "input", "kernel"), got, expected, strict=True):
                 what = f"{special}, {name}: {problem}, {order}"
                 assert_same(np.isnan(a), np.isnan(b), f"NaN from {what}")
                 assert_same(np.isinf(a), np.isinf(b), f"infinite from {what}")
                 finite = np.isfinite(b)
                 np.testing.assert_allclose(a[finite], b[finite], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_relu_in_the_store_keeps_nan(dtype, order, isa):
+    for channels, size in ((1, 1), (3, 1), (16, 3), (33, 3), (2, 5)):
+        x = np.zeros((2, channels, 7, 33), dtype)
+        x[1, -1, 3, 16] = np.nan
+        kernel = np.ones((channels, channels, size, size), dtype)
+        rest = {"padding": size // 2, "activation": "relu"}
+        got = fastconv.conv2d(in_order(x, order), kernel, np.full(channels, -1, dtype), **rest)
+        assert_same(
+            got, reference.conv2d(x, kernel, np.full(channels, -1.0), **rest).astype(dtype), size
+        )
+    y = fastconv.dense(x[:, :, 3, 16], np.ones((9, channels), dtype), activation="relu")
+    assert np.isnan(y[1]).all() and not y[0].any()
 
 
 def test_subnormal_numbers_survive(isa):
