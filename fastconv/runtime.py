@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +192,9 @@ def info() -> dict[str, Any]:
     >>> fastconv.info()["isa"] == fastconv.isa()
     True
     """
+    # Imported here: it takes longer than all of fastconv.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         release = version("fastconv")
     except PackageNotFoundError:

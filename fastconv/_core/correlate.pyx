@@ -19,7 +19,7 @@ end of the task.
 
 from libc.string cimport memcpy, memset
 
-from fastconv._core.geometry cimport Axis, valid_taps
+from fastconv._core.geometry cimport Axis
 from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_tile_fn, tile_of
 from fastconv._core.plan cimport ColumnTile, Lanes, Part, Plan
 from fastconv._core.threads cimport parallel_for
@@ -209,6 +209,7 @@ cdef void run_part(
     cdef Py_ssize_t columns = part.j1 - part.j0, size = p.itemsize
     cdef Py_ssize_t i0 = min(task.b0, h.n), i1 = min(task.b1, h.n)
     cdef Py_ssize_t n, i, j, q, joined, rows = 0, t0, t1
+    cdef const Py_ssize_t* valid = p.valid + 2 * (h - p.h) * p.h[0].n
     cdef fc_tile_fn run = NULL
     cdef fc_tile t = whole[0]
     t.a_off, t.c_off = a_off, c_off
@@ -233,7 +234,7 @@ cdef void run_part(
                     a_off[q * columns + j] = q * src.sn + (part.j0 + j) * w.stride * src.sw
                     c_off[q * columns + j] = q * dst.sn + (w.start + (part.j0 + j) * w.step) * dst.sw
         for i in range(i0, i1):
-            valid_taps(h, i, &t0, &t1)
+            t0, t1 = valid[2 * i], valid[2 * i + 1]
             t.nt = t1 - t0 if part.u1 > part.u0 else 0
             t.a = a + (n * src.sn + (i * h.stride + h.offset + t0 * h.offset_step) * src.sh) * size
             t.b = b + t0 * t.b_t * size

@@ -6,6 +6,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         FC_MAX_NR
         FC_LANEWISE_NR
         FC_MAX_TIERS
+        FC_ROOF_FMAS
 
     ctypedef struct fc_tile:
         const void* a
@@ -45,6 +46,8 @@ cdef extern from "ukernels/ukernels.h" nogil:
         void* dx, const void* dy, const int32_t* indices,
         Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t plane) noexcept nogil
 
+    ctypedef double (*fc_roof_fn)(Py_ssize_t n) noexcept nogil
+
     ctypedef struct fc_leaves:
         int vf
         int max_mr[4]
@@ -56,6 +59,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_relu_backward_fn relu_backward
         fc_max_pool_fn max_pool
         fc_unpool_fn unpool
+        fc_roof_fn roof
 
     ctypedef struct fc_isa:
         const char* name

@@ -26,7 +26,7 @@ from libc.string cimport memcpy, memset
 from fastconv._core.correlate cimport Image
 from fastconv._core.geometry cimport Axis, Geometry, end_valid, first_valid, forward_axis
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile, tile_of
-from fastconv._core.plan cimport FEW_CHANNELS, PACKED_LANES, Lanes, best_width, ceil_div, cut_lanes
+from fastconv._core.plan cimport FEW_CHANNELS, PACKED_LANES, Lanes, best_width, ceil_div, cut_lanes, tallest_tile
 from fastconv._core.threads cimport parallel_for
 
 # A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
@@ -77,7 +77,7 @@ cdef KernelGradientPlan make_kernel_plan(
     # A depthwise task packs the channels of its lanes and no others.
     p.split = max(PACKED_LANES // (p.lanes[0].nr * p.vf), 1) if p.lanewise else 1
     p.x_channels = min(p.split * p.lanes[0].nr, p.V) * p.vf if p.lanewise else p.CI
-    most = leaves.max_mr[p.lanes[0].nr - 1]
+    most = tallest_tile(leaves, p.lanes, p.n_lanes)
     p.n_tiles = ceil_div(p.unit_rows, most)
     p.tile_rows = ceil_div(p.unit_rows, p.n_tiles)
     p.n_tiles = ceil_div(p.unit_rows, p.tile_rows)

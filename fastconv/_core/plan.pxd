@@ -47,6 +47,7 @@ cdef struct Plan:
     Py_ssize_t split_columns        # a packed row holds its columns by remainder of this
     Py_ssize_t src_pitch, src_plane, dst_pitch, dst_plane   # of the packed planes
     # ---- tables ----
+    Py_ssize_t* valid               # [ph][row] -> taps [t0, t1) inside the source, two numbers
     Py_ssize_t* tile0               # [nr - 1][pw][column block] -> first tile; one more at the end
     ColumnTile* tiles
     Part* parts
@@ -71,6 +72,12 @@ cdef int best_width(
 cdef Py_ssize_t cut_lanes(
     const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t count, int width, Lanes** lanes
 ) except -1
+
+cdef inline Py_ssize_t tallest_tile(
+    const fc_leaves* leaves, const Lanes* lanes, Py_ssize_t count
+) noexcept nogil:
+    """The most rows that a tile of every width in use can have."""
+    return min(leaves.max_mr[lanes[0].nr - 1], leaves.max_mr[lanes[count - 1].nr - 1])
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b

@@ -23,11 +23,10 @@ rows of the tile are output channels.  The choice is made by the same count of c
 task's pixels pass by.
 """
 
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.stdlib cimport calloc, free
 
 from fastconv._core.geometry cimport (
-    Axis, Geometry, end_valid, first_valid, forward_axis, gradient_axes)
+    Axis, Geometry, end_valid, first_valid, forward_axis, gradient_axes, valid_taps)
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_NR, fc_leaves
 
 # Below this many reduced channels a part of a tile is too short a call.
@@ -53,6 +52,7 @@ cdef class CorrelationPlan:
         free(self.p.h)
         free(self.p.w)
         free(self.p.lanes)
+        free(self.p.valid)
         free(self.p.tile0)
         free(self.p.tiles)
         free(self.p.parts)
@@ -284,8 +284,7 @@ cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
     if base_rows == 1 and p.h[0].taps == 1 and (p.padded or p.w[0].taps == 1) and p.n_w == 1:
         p.columns = max(min(p.columns, enough // 168 * 168), 1)
     p.n_columns = ceil_div(base_columns, p.columns)
-    tile_height(p.leaves, p.columns, p.lanes[0].nr, &p.joined)
-    p.joined = max(min(p.joined, p.N), 1)
+    p.joined = max(min(tallest_tile(p.leaves, p.lanes, p.n_lanes) // p.columns, p.N), 1)
 
     p.rows = min(max(enough // p.columns, 1), max(base_rows, 1))
     while p.rows > 1 and packs and source_elements(p, 1, p.rows) * p.itemsize > SCRATCH_BYTES:
@@ -372,6 +371,8 @@ cdef CorrelationPlan make_plan(
         forward_axis(p.h, IH, OH, g.KH, g.stride_h, g.pad_t, g.dil_h)
         forward_axis(p.w, IW, OW, g.KW, g.stride_w, g.pad_l, g.dil_w)
 
+    valid_rows(p)
+
     p.lanewise = g.G > 1 and p.CI == 1 and p.CO == 1
     if p.lanewise:
         p.G, p.CO = 1, g.G
@@ -389,6 +390,17 @@ cdef CorrelationPlan make_plan(
         p.n_lanes = cut_lanes(leaves, p.V, p.CO, width, &p.lanes)
         plan_channel_lanes(p, src_planar, dst_planar)
     return plan
+
+
+cdef int valid_rows(Plan* p) except -1:
+    cdef int ph
+    cdef Py_ssize_t i, at
+    p.valid = <Py_ssize_t*>table(2 * p.n_h * p.h[0].n, sizeof(Py_ssize_t))
+    for ph in range(p.n_h):
+        for i in range(p.h[ph].n):
+            at = 2 * (ph * p.h[0].n + i)
+            valid_taps(&p.h[ph], i, &p.valid[at], &p.valid[at + 1])
+    return 0
 
 
 cdef double TILE_CYCLES = 60       # what a call of the tile costs beside its FMAs
@@ -479,15 +491,27 @@ cdef void fill_last_lanes(Plan* p) noexcept nogil:
         last.c0, last.count = p.CO - width, width
 
 
+cdef bint reaches_padding(const Plan* p) noexcept nogil:
+    """Whether some tap of some column lies outside the source."""
+    cdef int pw
+    cdef Py_ssize_t u
+    for pw in range(p.n_w):
+        for u in range(p.w[pw].taps):
+            if first_valid(&p.w[pw], u) > 0 or end_valid(&p.w[pw], u) < p.w[pw].n:
+                return True
+    return False
+
+
 cdef int plan_channel_lanes(Plan* p, bint packs, bint dst_planar) except -1:
     """Lanes are output channels, rows of the tile are pixels."""
-    cdef Py_ssize_t widest = FC_MAX_NR * p.vf * p.itemsize
     cdef Py_ssize_t taps = max(max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
+    # A 1x1 kernel's lanes may depend on the batch, so its blocks must not follow from them.
+    cdef Py_ssize_t widest = (FC_MAX_NR if taps == 1 else p.lanes[0].nr) * p.vf * p.itemsize
     p.ci_block = max(PANEL_BYTES // widest // taps // 16 * 16, 16)
     p.n_ci = max(ceil_div(p.CI, p.ci_block), 1)
     p.ci_block = ceil_div(ceil_div(p.CI, p.n_ci), 16) * 16 if p.n_ci > 1 else p.CI
     p.n_ci = max(ceil_div(p.CI, max(p.ci_block, 1)), 1)
-    p.padded = p.CI < FEW_CHANNELS and taps > 1 and not p.lanewise
+    p.padded = p.CI < FEW_CHANNELS and taps > 1 and (not p.lanewise or reaches_padding(p))
     packs |= p.padded
     p.merged = p.lanewise or (
         p.n_ci == 1 and (packs or p.G == 1) and contiguous_taps(p.w, p.n_w))

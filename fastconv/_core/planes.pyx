@@ -19,9 +19,9 @@ transposed (channels-last) into rows that no other task writes.
 from libc.string cimport memcpy, memset
 
 from fastconv._core.correlate cimport Image, scratch_bytes, span
-from fastconv._core.geometry cimport Axis, valid_taps
+from fastconv._core.geometry cimport Axis
 from fastconv._core.isa cimport FC_MAX_MR, fc_tile
-from fastconv._core.plan cimport Lanes, Plan, ceil_div
+from fastconv._core.plan cimport Lanes, Plan, ceil_div, tallest_tile
 from fastconv._core.threads cimport parallel_for
 
 cdef struct Run:
@@ -88,8 +88,9 @@ cdef void sweep(
     cdef Py_ssize_t size = p.itemsize, taps = p.KH * p.KW
     cdef Py_ssize_t k_co = taps if p.flipped else p.CI * taps
     cdef Py_ssize_t k_ci = p.CO * taps if p.flipped else taps
-    cdef Py_ssize_t co, rows, most = p.leaves.max_mr[p.lanes[0].nr - 1], tiles, tile
+    cdef Py_ssize_t co, rows, most = tallest_tile(p.leaves, p.lanes, p.n_lanes), tiles, tile
     cdef Py_ssize_t q, i, t0, t1
+    cdef const Py_ssize_t* valid = p.valid + 2 * ph * p.h[0].n
     cdef Py_ssize_t i1 = min(task.b1, h.n)
     cdef const char* kernel = run.kernel + (task.g * p.CO * p.CI * taps + ci0 * k_ci) * size
     cdef bint last = ci0 + ci_len == p.CI
@@ -113,7 +114,7 @@ cdef void sweep(
                       dst + co * p.dst_plane * size, &t)
             continue
         for i in range(task.b0, i1):
-            valid_taps(h, i, &t0, &t1)
+            t0, t1 = valid[2 * i], valid[2 * i + 1]
             sweep_row(p, task, h, w, t0, t1, i, ci0, ci_len, k_ci, rows,
                       run.relu and last, kernel + co * k_co * size, src,
                       dst + (co * p.dst_plane + (i - task.b0) * p.dst_pitch) * size, &t)

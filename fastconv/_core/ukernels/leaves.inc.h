@@ -5,6 +5,7 @@
 #include "tile.inc.h"
 #include "elementwise.inc.h"
 #include "pool.inc.h"
+#include "roof.inc.h"
 
 #define FC_EMIT(mr, nr) \
     static void FC_N(tile_##mr##x##nr)(const fc_tile *t) { FC_N(tile_body)(t, mr, nr, 0); }
@@ -36,6 +37,7 @@ static const fc_leaves FC_N(leaves) = {
     .relu_backward = FC_N(relu_backward),
     .max_pool = FC_N(max_pool),
     .unpool = FC_N(unpool),
+    .roof = FC_N(roof),
 };
 #undef FC_COUNT
 #undef FC_ENTRY

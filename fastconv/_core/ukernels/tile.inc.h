@@ -24,6 +24,34 @@ static __attribute__((noinline)) void FC_N(tile_finish_part)(const fc_tile *t, c
     }
 }
 
+/* Whether neighbouring rows of a lane-wise tile lie one tap apart, so that they share vectors. */
+FC_INLINE int FC_N(rows_overlap)(const fc_tile *t, int MR)
+{
+    for (int p = 1; p < MR; p++)
+        if (t->a_off[p] - t->a_off[p - 1] != t->a_k) return 0;
+    return 1;
+}
+
+/* A run of KW taps of a lane-wise tile whose rows overlap: each vector of `a` is read once and
+ * serves KW rows.  The taps of a row are added in the order of the general loop. */
+FC_INLINE void FC_N(slide)(V acc[FC_MAX_MR][FC_MAX_NR], const T *a, ptrdiff_t a_k, const T *b,
+                           ptrdiff_t b_k, const int MR, const int NR, const int KW)
+{
+    FC_UNROLL
+    for (int v = 0; v < NR; v++) {
+        V tap[FC_SLIDE];
+        FC_UNROLL
+        for (int k = 0; k < KW; k++) tap[k] = FC_N(load)(b + k * b_k + v * VF);
+        FC_UNROLL
+        for (int x = 0; x < MR + KW - 1; x++) {
+            const V at = FC_N(load)(a + x * a_k + v * VF);
+            FC_UNROLL
+            for (int k = 0; k < KW; k++)
+                if (x - k >= 0 && x - k < MR) acc[x - k][v] += at * tap[k];
+        }
+    }
+}
+
 FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, const int lanewise)
 {
     V acc[FC_MAX_MR][FC_MAX_NR];
@@ -35,10 +63,15 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
         for (int v = 0; v < NR; v++) acc[p][v] = (V){0};
     }
     const ptrdiff_t a_k = t->a_k, b_k = t->b_k;
+    const int slides = lanewise && MR > 2 && t->nk == FC_SLIDE && FC_N(rows_overlap)(t, MR);
     for (ptrdiff_t it = 0; it < t->nt; it++) {
         for (ptrdiff_t iu = 0; iu < t->nu; iu++) {
             ptrdiff_t ia = it * t->a_t + iu * t->a_u;
             const T *b = (const T *)t->b + it * t->b_t + iu * t->b_u;
+            if (slides) {
+                FC_N(slide)(acc, row[0] + ia, a_k, b, b_k, MR, NR, FC_SLIDE);
+                continue;
+            }
             for (ptrdiff_t ik = t->nk; ik > 0; ik--) {
                 V bv[FC_MAX_NR];
                 FC_UNROLL

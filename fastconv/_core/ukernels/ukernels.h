@@ -14,6 +14,8 @@ enum {
     FC_MAX_MR = 14,  /* rows of the largest register tile, any tier            */
     FC_MAX_NR = 4,   /* vectors in a row of the widest register tile, any tier */
     FC_LANEWISE_NR = 2, /* vectors in a row of the widest lane-wise tile       */
+    FC_SLIDE = 3,       /* taps for which a lane-wise tile's rows share vectors     */
+    FC_ROOF_FMAS = 12,  /* chains of the loop that measures the peak              */
     FC_MAX_TIERS = 4 /* tiers that one processor may run                      */
 };
 
@@ -87,6 +89,9 @@ typedef void (*fc_max_pool_fn)(const fc_pool *p);
 typedef ptrdiff_t (*fc_unpool_fn)(void *dx, const void *dy, const int32_t *indices,
                                   ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t plane);
 
+/* n rounds of FC_ROOF_FMAS independent vector FMAs in registers: the peak to measure tiles by. */
+typedef double (*fc_roof_fn)(ptrdiff_t n);
+
 /* What one tier offers for one type. */
 typedef struct {
     int vf;                /* lanes in a vector                                 */
@@ -99,6 +104,7 @@ typedef struct {
     fc_relu_backward_fn relu_backward;
     fc_max_pool_fn max_pool;
     fc_unpool_fn unpool;
+    fc_roof_fn roof;
 } fc_leaves;
 
 typedef struct {
