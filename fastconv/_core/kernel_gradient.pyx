@@ -31,7 +31,8 @@ from fastconv._core.threads cimport parallel_for
 
 # A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
 cdef Py_ssize_t BLOCK_PIXELS = 256
-cdef Py_ssize_t SCRATCH_BYTES = 393216
+cdef Py_ssize_t SCRATCH_BYTES = 2097152
+cdef Py_ssize_t L2_BYTES = 524288
 cdef Py_ssize_t ENOUGH_TASKS = 16
 cdef Py_ssize_t PARTIAL_BYTES = 4194304
 cdef Py_ssize_t FINISH_ROWS = 64
@@ -51,7 +52,7 @@ cdef KernelGradientPlan make_kernel_plan(
     cdef KernelGradientPlan plan = KernelGradientPlan.__new__(KernelGradientPlan)
     cdef KernelPlan* p = &plan.p
     cdef Py_ssize_t N = g.N, OH = g.OH, OW = g.OW, IH = g.IH, IW = g.IW
-    cdef Py_ssize_t R, blocks, tasks, most
+    cdef Py_ssize_t R, blocks, tasks, most, enough
     cdef double cycles = 0
     cdef int width
     p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
@@ -70,7 +71,7 @@ cdef KernelGradientPlan make_kernel_plan(
     p.packs_dy = dy_planar or p.CO % p.vf != 0
     R = p.CI * p.KH * p.KW
     p.unit_rows = R if p.padded else p.CI
-    width = best_width(leaves, p.V, p.unit_rows, False, True, &cycles)
+    width = best_width(leaves, p.V, p.unit_rows, BLOCK_PIXELS, False, True, &cycles)
     if p.lanewise:
         width = <int>min(p.V, FC_LANEWISE_NR)
     p.n_lanes = cut_lanes(leaves, p.V, p.CO, width, &p.lanes)
@@ -84,16 +85,19 @@ cdef KernelGradientPlan make_kernel_plan(
     p.n_units = p.n_tiles if p.padded else p.n_tiles * p.KH * p.KW
 
     # Blocks of pixels.
+    enough = BLOCK_PIXELS
+    if p.G * R * p.V * p.vf * itemsize > L2_BYTES:
+        enough *= 4      # each block reads and writes a partial kernel that no L2 cache holds
     p.columns = max(OW, 1)
     if OH == 1 and p.KH == 1 and p.KW == 1:
-        p.columns = max(min(OW, BLOCK_PIXELS), 1)
-    p.rows = max(min(BLOCK_PIXELS // p.columns, OH), 1)
+        p.columns = max(min(OW, enough), 1)
+    p.rows = max(min(enough // p.columns, OH), 1)
     while p.rows > 1 and x_elements(p, 1) * itemsize > SCRATCH_BYTES:
         p.rows -= 1
     p.rows = ceil_div(OH, ceil_div(OH, p.rows)) if OH else 1
     p.images = 1
     if p.rows >= OH and p.columns >= OW:
-        p.images = max(min(BLOCK_PIXELS // max(p.rows * p.columns, 1),
+        p.images = max(min(enough // max(p.rows * p.columns, 1),
                            SCRATCH_BYTES // max(x_elements(p, 1) * itemsize, 1)), 1)
         p.images = min(p.images, max(N, 1))
     p.n_images, p.n_rows = ceil_div(N, p.images), ceil_div(OH, p.rows)
@@ -214,7 +218,7 @@ cdef void sum_block(
     cdef Py_ssize_t a_off[FC_MAX_MR]
     cdef Py_ssize_t c_off[FC_MAX_MR]
     cdef Py_ssize_t unit, tap, kh = 0, kw = 0, row, rows, first, i, size = p.itemsize
-    cdef Py_ssize_t taps = p.KH * p.KW, width = p.V * p.vf
+    cdef Py_ssize_t taps = p.KH * p.KW, width = p.V * p.vf, taps_of_unit
     cdef Py_ssize_t i0 = pixels.i0, i1 = pixels.i1, j0 = pixels.j0, j1 = pixels.j1
     cdef fc_tile t
     t.a_off, t.c_off = a_off, c_off
@@ -224,8 +228,9 @@ cdef void sum_block(
     t.lanes, t.accumulate, t.relu = lanes.count, accumulate, False
     t.c = partial + lanes.c0 * size
     t.nt = pixels.n1 - pixels.n0
+    taps_of_unit = 1 if p.padded else taps
     for unit in range(part * p.units, min((part + 1) * p.units, p.n_units)):
-        first = unit % p.n_tiles * p.tile_rows
+        first = unit // taps_of_unit * p.tile_rows
         rows = min(p.tile_rows, p.unit_rows - first)
         if p.padded:
             for i in range(rows):
@@ -234,7 +239,7 @@ cdef void sum_block(
                             + row % p.KW * p.w.offset_step * x.sw)
                 c_off[i] = row * width
         else:
-            tap = unit // p.n_tiles
+            tap = unit % taps
             kh, kw = tap // p.KW, tap % p.KW
             i0, i1 = max(pixels.i0, first_valid(&p.h, kh)), min(pixels.i1, end_valid(&p.h, kh))
             j0, j1 = max(pixels.j0, first_valid(&p.w, kw)), min(pixels.j1, end_valid(&p.w, kw))

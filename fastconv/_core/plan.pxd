@@ -67,7 +67,8 @@ cdef CorrelationPlan make_plan(
 
 cdef Py_ssize_t FEW_CHANNELS, PACKED_LANES
 cdef int best_width(
-    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, bint joins, bint aligned, double* cycles
+    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, Py_ssize_t depth, bint joins,
+    bint aligned, double* cycles
 ) noexcept nogil
 cdef Py_ssize_t cut_lanes(
     const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t count, int width, Lanes** lanes

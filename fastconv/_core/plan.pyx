@@ -41,6 +41,8 @@ cdef double TASK_WORK = 1.0e6
 cdef Py_ssize_t ENOUGH_TASKS = 32
 # Columns further apart than this are not brought together for the lanes.
 cdef Py_ssize_t WIDEST_STRIDE = 8
+# What a call of the tile costs beside its FMAs.
+cdef double TILE_CYCLES = 100
 # Channels of a depthwise convolution that are packed at a time.
 PACKED_LANES = 64
 
@@ -70,13 +72,11 @@ cdef void* table(Py_ssize_t count, size_t size) except NULL:
 cdef double tile_cycles(Py_ssize_t mr, int nr, bint aligned) noexcept nogil:
     """Cycles of one step of the reduction, in units of one vector FMA.
 
-    Fewer than four chains cannot hide the FMA's latency, a vector that is not aligned is two
-    loads, and more than ten row pointers do not fit the general registers.
+    Fewer than four chains cannot hide the FMA's latency, and a vector that is not aligned is two
+    loads.
     """
     cdef double cycles = max(mr * nr, 4, nr if aligned else 2 * nr)
-    if mr > 10:
-        cycles *= 1.05
-    return cycles + 0.2 * nr
+    return cycles + 0.2 * nr + 0.05 * mr
 
 
 cdef Py_ssize_t tile_height(
@@ -93,21 +93,23 @@ cdef Py_ssize_t tile_height(
 
 
 cdef double row_cycles(
-    const fc_leaves* leaves, Py_ssize_t rows, int nr, bint joins, bint aligned
+    const fc_leaves* leaves, Py_ssize_t rows, int nr, Py_ssize_t depth, bint joins, bint aligned
 ) noexcept nogil:
+    """Cycles of a row of tiles per step of a reduction of `depth` steps."""
     cdef Py_ssize_t joined
     cdef Py_ssize_t mr = tile_height(leaves, rows, nr, &joined)
     cdef double cycles
     if not joins:
         joined = 1
-    cycles = rows // mr * tile_cycles(mr * joined, nr, aligned) / joined
+    cycles = rows // mr * (tile_cycles(mr * joined, nr, aligned) + TILE_CYCLES / depth) / joined
     if rows % mr:
-        cycles += tile_cycles(rows % mr, nr, aligned)
+        cycles += tile_cycles(rows % mr, nr, aligned) + TILE_CYCLES / depth
     return cycles
 
 
 cdef int best_width(
-    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, bint joins, bint aligned, double* cycles
+    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, Py_ssize_t depth, bint joins,
+    bint aligned, double* cycles
 ) noexcept nogil:
     """The width of blocks, in vectors, that covers V vectors x rows in the fewest cycles."""
     cdef int nr, best = 1, narrow
@@ -119,9 +121,9 @@ cdef int best_width(
         blocks = ceil_div(V, nr)
         narrow = <int>(V // blocks)
         wide = V - blocks * narrow
-        cost = (blocks - wide) * row_cycles(leaves, rows, narrow, joins, aligned)
+        cost = (blocks - wide) * row_cycles(leaves, rows, narrow, depth, joins, aligned)
         if wide:
-            cost += wide * row_cycles(leaves, rows, narrow + 1, joins, aligned)
+            cost += wide * row_cycles(leaves, rows, narrow + 1, depth, joins, aligned)
         if nr == 1 or cost < cycles[0] * 0.999:
             best, cycles[0] = nr, cost
     return best
@@ -342,7 +344,8 @@ cdef CorrelationPlan make_plan(
     cdef CorrelationPlan plan = CorrelationPlan.__new__(CorrelationPlan)
     cdef Plan* p = &plan.p
     cdef Py_ssize_t OH = g.OH, OW = g.OW, IH = g.IH, IW = g.IW, N = g.N
-    cdef double by_channels = 0, by_pixels = 0
+    cdef double by_channels = 0
+    cdef Py_ssize_t depth
     cdef int width
     p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
     p.G, p.KH, p.KW, p.flipped = g.G, g.KH, g.KW, backward
@@ -377,9 +380,10 @@ cdef CorrelationPlan make_plan(
     if p.lanewise:
         p.G, p.CO = 1, g.G
     p.V = ceil_div(p.CO, p.vf)
-    width = best_width(leaves, p.V, p.w[0].n, True, True, &by_channels)
+    depth = max(p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
+    width = best_width(leaves, p.V, p.w[0].n, depth, True, True, &by_channels)
     p.pixel_lanes = g.KH * g.KW > 1 and not p.lanewise and (
-        p.w[0].stride <= WIDEST_STRIDE and by_pixels_is_cheaper(p, by_channels))
+        p.w[0].stride <= WIDEST_STRIDE and by_pixels_is_cheaper(p, depth, by_channels))
     if p.pixel_lanes:
         plan_pixel_lanes(p)
     elif p.lanewise:
@@ -403,13 +407,11 @@ cdef int valid_rows(Plan* p) except -1:
     return 0
 
 
-cdef double TILE_CYCLES = 60       # what a call of the tile costs beside its FMAs
-
-
-cdef bint by_pixels_is_cheaper(const Plan* p, double by_channels) noexcept nogil:
+cdef bint by_pixels_is_cheaper(
+    const Plan* p, Py_ssize_t depth, double by_channels
+) noexcept nogil:
     """Whether pixels fill the lanes so much better than channels that packing planes pays."""
     cdef Py_ssize_t columns = p.w[0].n, rows = p.h[0].n
-    cdef Py_ssize_t depth = p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w)
     cdef Py_ssize_t lines = 1
     cdef Py_ssize_t V
     cdef double by_pixels = 0, channels, pixels
@@ -418,10 +420,10 @@ cdef bint by_pixels_is_cheaper(const Plan* p, double by_channels) noexcept nogil
         V = ceil_div(rows * flat_pitch(p), p.vf)
     else:
         V = ceil_div(columns, p.vf)
-    best_width(p.leaves, V, p.CO, False, False, &by_pixels)
-    channels = by_channels * depth + TILE_CYCLES * ceil_div(columns, 10) * ceil_div(p.V, 4)
-    pixels = (by_pixels * depth + TILE_CYCLES * ceil_div(V, 3) * ceil_div(p.CO, 10)) / lines
-    pixels += 0.5 * columns * (p.CI * p.h[0].stride * p.w[0].stride + p.CO)
+    best_width(p.leaves, V, p.CO, depth, False, False, &by_pixels)
+    channels = by_channels * depth
+    pixels = by_pixels * depth / lines + 0.5 * columns * (
+        p.CI * p.h[0].stride * p.w[0].stride + p.CO)
     return pixels < 0.9 * channels
 
 
@@ -461,7 +463,7 @@ cdef int plan_pixel_lanes(Plan* p) except -1:
     p.columns = p.w[0].n
     run = (p.rows - 1) * p.src_pitch + p.w[0].n if p.flat else p.w[0].n
     p.V = ceil_div(run, p.vf)
-    width = best_width(p.leaves, p.V, p.CO, False, False, &cycles)
+    width = best_width(p.leaves, p.V, p.CO, p.CI * p.KH * p.KW, False, False, &cycles)
     p.n_lanes = cut_lanes(p.leaves, p.V, run, width, &p.lanes)
     p.dst_pitch = p.src_pitch if p.flat else p.V * p.vf
     p.dst_plane = p.V * p.vf if p.flat else p.rows * p.dst_pitch
