@@ -27,7 +27,12 @@ FLOORS = (
     ("fastconv._core.plan",),
     ("fastconv._core.correlate",),
     ("fastconv._core.arguments", "fastconv._core.planes", "fastconv._core.kernel_gradient"),
-    ("fastconv._core.conv", "fastconv._core.pooling", "fastconv._core.elementwise"),
+    (
+        "fastconv._core.conv",
+        "fastconv._core.pooling",
+        "fastconv._core.elementwise",
+        "fastconv._core.probe",
+    ),
     ("fastconv.functional", "fastconv.runtime"),
     ("fastconv.losses", "fastconv.optim", "fastconv.data"),
     ("fastconv.nn",),
@@ -66,8 +71,12 @@ def imports_of(path: Path) -> set[str]:
     """Modules of this package, and the tops of others, that a source file imports."""
     text = path.read_text()
     if path.suffix != ".py":
-        found = re.findall(r"^\s*(?:from|c?import) +([\w.]+)", text, re.MULTILINE)
-        return {name for name in found if name in MODULES or not name.startswith("fastconv")}
+        found = set(re.findall(r"^\s*c?import +([\w.]+)", text, re.MULTILINE))
+        pattern = r"^\s*from +([\w.]+) +c?import +(?:\(([^)]*)\)|([^(\n]*))"
+        for base, many, one in re.findall(pattern, text, re.MULTILINE):
+            names = [f"{base}.{name}" for name in re.findall(r"\w+", many or one)]
+            found |= {name if name in MODULES else base for name in names}
+        return found
     package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
     imported = set()
     for node in ast.walk(ast.parse(text)):
