@@ -139,7 +139,8 @@ cdef inline Py_ssize_t lanes_end(const Plan* p, const Task* task) noexcept nogil
 cdef void unpack_task(const Plan* p, Py_ssize_t number, Task* task) noexcept nogil:
     cdef Py_ssize_t at
     at, number = number % p.n_splits, number // p.n_splits
-    task.lanes0, task.lanes1 = at * p.split, min((at + 1) * p.split, p.n_lanes)
+    task.lanes0 = at * p.split
+    task.lanes1 = p.n_lanes if at == p.n_splits - 1 else task.lanes0 + p.split
     at, number = number % p.n_columns, number // p.n_columns
     task.column_block = at
     task.c0, task.c1 = at * p.columns, min((at + 1) * p.columns, p.w[0].n)

@@ -310,11 +310,15 @@ cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
     if tasks < ENOUGH_TASKS and tasks > 0:
         p.split = max(p.n_lanes // ceil_div(ENOUGH_TASKS, tasks), 1)
     if p.lanewise and packs:
-        p.split = max(min(p.split, source_channels(p) // (p.lanes[0].nr * p.vf)), 1)
+        p.split = min(p.split, packed_blocks(p))
     if dst_planar:
         lanes = SCRATCH_BYTES // p.itemsize // max(destination_pixels(p), 1)
         p.split = max(min(p.split, lanes // (p.lanes[0].nr * p.vf)), 1)
     p.n_splits = ceil_div(p.n_lanes, p.split)
+    if p.lanewise:
+        # The last block may share channels with the one before it: one task must have both.
+        p.split = max(p.split, 2)
+        p.n_splits = max(p.n_lanes // p.split, 1)
     p.n_tasks = tasks * p.n_splits
 
 
@@ -330,7 +334,12 @@ cdef Py_ssize_t source_channels(const Plan* p) noexcept nogil:
     """Channels of a packed pixel."""
     if not p.lanewise:
         return p.ci_block
-    return min(p.V * p.vf, max(PACKED_LANES // p.vf, p.lanes[0].nr) * p.vf)
+    return min(p.V, (2 * packed_blocks(p) - 1) * p.lanes[0].nr) * p.vf
+
+
+cdef Py_ssize_t packed_blocks(const Plan* p) noexcept nogil:
+    """Blocks of lanes that a task of a depthwise convolution packs; the last task has up to twice."""
+    return max(PACKED_LANES // (p.lanes[0].nr * p.vf), 2)
 
 
 cdef Py_ssize_t destination_pixels(const Plan* p) noexcept nogil:
@@ -528,8 +537,8 @@ cdef int plan_channel_lanes(Plan* p, bint packs, bint dst_planar) except -1:
 
 
 cdef Py_ssize_t split_lanes(const Plan* p) noexcept nogil:
-    """Lanes of the widest split."""
-    return min(p.split * p.lanes[0].nr, p.V) * p.vf
+    """Lanes of the widest split: of a depthwise convolution, the last one."""
+    return min((2 * p.split - 1 if p.lanewise else p.split) * p.lanes[0].nr, p.V) * p.vf
 
 
 cdef Py_ssize_t max_taps(const Axis* axes, int count) noexcept nogil:
