@@ -4,6 +4,8 @@ A wrong argument raises ValueError or TypeError, begins with the argument's name
 arrays as they were. Nothing is converted silently: a stride of 1.5 is not 1, True is not 1.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 from arrays import assert_same
@@ -86,8 +88,8 @@ def id_of(value) -> str:
 @pytest.mark.parametrize("argument", ["stride", "dilation"])
 @pytest.mark.parametrize("operation", [*CONVOLUTIONS, "max_pool2d"])
 def test_stride_and_dilation(operation, argument, value):
-    if operation == "max_pool2d" and argument == "stride" and value is None:
-        pytest.skip("None means the size")
+    if value is None and (operation, argument) == ("max_pool2d", "stride"):
+        return  # the size
     refused(operation, argument, value)
 
 
@@ -164,13 +166,16 @@ def test_any_kind_of_integer_is_accepted(kind):
     assert_same(got, reference.conv2d_backward_input(DY, KERNEL, X.shape), kind)
 
 
-@pytest.mark.parametrize("operation", [*CONVOLUTIONS, "max_pool2d"])
-@pytest.mark.parametrize("argument", ["stride", "padding", "dilation", "size"])
+@pytest.mark.parametrize(
+    "operation, argument",
+    [
+        *itertools.product([*CONVOLUTIONS, "max_pool2d"], ["stride", "padding", "dilation"]),
+        ("max_pool2d", "size"),
+    ],
+)
 @pytest.mark.parametrize("value", [2**20, 2**31 - 1, 2**31, 2**33, 2**55, 2**62, 2**63 - 1])
 def test_huge_numbers_are_refused_or_right(operation, argument, value):
     """No product of sizes overflows unnoticed."""
-    if argument == "size" and operation != "max_pool2d":
-        pytest.skip("has no size")
     if argument == "stride" and operation in ("conv2d", "max_pool2d") and value <= 2**33:
         far_apart = call(operation, stride=100)
         assert_same(call(operation, stride=value), far_apart, value)
@@ -204,7 +209,7 @@ def test_huge_numbers_are_refused_or_right(operation, argument, value):
 @pytest.mark.parametrize("operation, argument", ARRAYS)
 def test_arrays_of_numbers_only(operation, argument, value):
     if argument == "bias" and value is None:
-        pytest.skip("None means no bias")
+        return  # no bias
     shape = CALLS[operation][argument].shape
     if isinstance(value, str) and value != "abc":
         value = np.zeros(shape, value)
@@ -212,11 +217,13 @@ def test_arrays_of_numbers_only(operation, argument, value):
     refused(operation, argument, value, *(["y"] if operation == "relu_backward" else []))
 
 
-@pytest.mark.parametrize("operation, argument", ARRAYS)
+@pytest.mark.parametrize(
+    "operation, argument",
+    [pair for pair in ARRAYS if not pair[0].startswith(("relu", "softmax", "log_softmax"))]
+    + [("softmax_cross_entropy", "logits")],
+)
 def test_number_of_axes(operation, argument):
     array = CALLS[operation][argument]
-    if operation in ("relu", "relu_backward", "softmax", "log_softmax"):
-        pytest.skip("takes other numbers of axes")
     row = array[(0,) * (array.ndim - 1)]
     for value in (
         array[None],
