@@ -32,4 +32,4 @@ def test_tile(benchmark, rate, roofs, isa, dtype, mr, nr):
     benchmark.pedantic(lambda: rates.append(probe.tile(isa, mr, nr, dtype)), rounds=5)
     roof = roofs[isa] * 4 / ITEM_SIZES[dtype]
     note = f"{max(rates) / roof:6.1%} of the roof {roof:.1f}"
-    rate(f"tile {isa} {dtype} {mr} rows x {nr} vectors", max(rates), "GFLOP/s", note)
+    rate(f"tile {isa} {dtype} {mr} x {nr}", max(rates), "GFLOP/s", note)
