@@ -39,6 +39,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         Py_ssize_t channels
         Py_ssize_t nt, nu, x_t, x_u
         int32_t index, index_t, index_u
+        int over_read
 
     ctypedef void (*fc_max_pool_fn)(const fc_pool* p) noexcept nogil
 

@@ -180,6 +180,10 @@ cdef void pool_rows(
 ) noexcept nogil:
     cdef Py_ssize_t i, j, t0, t1, u0, u1, row, column, size = run.itemsize
     cdef fc_pool p
+    # A vector from a pixel's last channels on still lies in the image if some pixels follow.
+    cdef const char* end = x.data + ((run.h.source - 1) * x.sh + (run.w.source - 1) * x.sw
+                                     + run.C) * size
+    cdef Py_ssize_t reach = run.leaves.vf * size
     p.channels = run.C
     p.x_t, p.x_u = run.h.offset_step * x.sh, run.w.offset_step * x.sw
     p.index_t, p.index_u = <int32_t>(run.h.offset_step * run.w.source), <int32_t>run.w.offset_step
@@ -194,6 +198,8 @@ cdef void pool_rows(
             p.nu = u1 - u0
             p.index = <int32_t>(row * run.w.source + column)
             p.x = x.data + (row * x.sh + column * x.sw) * size
+            p.over_read = (<const char*>p.x + (run.C + (p.nt - 1) * p.x_t + (p.nu - 1) * p.x_u)
+                           * size + reach <= end)
             p.y = y.data + (i * y.sh + j * y.sw) * size
             if indices != NULL:
                 p.indices = indices + i * y.sh + j * y.sw

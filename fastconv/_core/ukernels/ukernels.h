@@ -72,7 +72,8 @@ typedef void (*fc_relu_backward_fn)(void *dst, const void *dy, const void *y, pt
  *   y[c]       = max over it, iu of  x[it*x_t + iu*x_u + c]    (NaN wins)
  *   indices[c] = index + it*index_t + iu*index_u  of the tap that won, the first of equals
  *
- * `indices` may be NULL. */
+ * `indices` may be NULL.  With `over_read` a whole vector may be read from the last channels on,
+ * at every tap. */
 typedef struct {
     const void *x;
     void *y;
@@ -80,6 +81,7 @@ typedef struct {
     ptrdiff_t channels;
     ptrdiff_t nt, nu, x_t, x_u;
     int32_t index, index_t, index_u;
+    int over_read;
 } fc_pool;
 
 typedef void (*fc_max_pool_fn)(const fc_pool *p);

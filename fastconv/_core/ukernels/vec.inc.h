@@ -7,23 +7,11 @@
 typedef T FC_N(vec) __attribute__((vector_size(FC_VBYTES)));
 typedef I FC_N(ivec) __attribute__((vector_size(FC_VBYTES)));
 typedef T FC_N(uvec) __attribute__((vector_size(FC_VBYTES), aligned(sizeof(T)), may_alias));
+typedef I FC_N(uivec) __attribute__((vector_size(FC_VBYTES), aligned(sizeof(T)), may_alias));
 #define V FC_N(vec)
 
 FC_INLINE V FC_N(load)(const T *p) { return *(const FC_N(uvec) *)p; }
 FC_INLINE void FC_N(store)(T *p, V x) { *(FC_N(uvec) *)p = x; }
-
-/* The first n < VF lanes; the others are zero. */
-FC_INLINE V FC_N(load_part)(const T *p, ptrdiff_t n)
-{
-    V x = {0};
-    for (ptrdiff_t i = 0; i < n; i++) x[i] = p[i];
-    return x;
-}
-
-FC_INLINE void FC_N(store_part)(T *p, V x, ptrdiff_t n)
-{
-    for (ptrdiff_t i = 0; i < n; i++) p[i] = x[i];
-}
 
 /* max(x, 0) that keeps NaN. */
 FC_INLINE V FC_N(relu)(V x) { return (V)((FC_N(ivec))x & ~(FC_N(ivec))(x < 0)); }
