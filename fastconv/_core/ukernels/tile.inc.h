@@ -95,27 +95,28 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
     const int whole = t->lanes == NR * VF ? NR : NR - 1;
     FC_UNROLL
     for (int v = 0; v < NR; v++) {
-        if (v == whole) break;
-        if (t->lane_bias) {
-            const V bias = FC_N(load)((const T *)t->lane_bias + v * VF);
+        if (v < whole) {
+            if (t->lane_bias) {
+                const V bias = FC_N(load)((const T *)t->lane_bias + v * VF);
+                FC_UNROLL
+                for (int p = 0; p < MR; p++) acc[p][v] += bias;
+            }
+            if (t->row_bias) {
+                FC_UNROLL
+                for (int p = 0; p < MR; p++) acc[p][v] += ((const T *)t->row_bias)[p];
+            }
+            if (t->accumulate) {
+                FC_UNROLL
+                for (int p = 0; p < MR; p++)
+                    acc[p][v] += FC_N(load)((const T *)t->c + t->c_off[p] + v * VF);
+            }
+            if (t->relu) {
+                FC_UNROLL
+                for (int p = 0; p < MR; p++) acc[p][v] = FC_N(relu)(acc[p][v]);
+            }
             FC_UNROLL
-            for (int p = 0; p < MR; p++) acc[p][v] += bias;
+            for (int p = 0; p < MR; p++) FC_N(store)((T *)t->c + t->c_off[p] + v * VF, acc[p][v]);
         }
-        if (t->row_bias) {
-            FC_UNROLL
-            for (int p = 0; p < MR; p++) acc[p][v] += ((const T *)t->row_bias)[p];
-        }
-        if (t->accumulate) {
-            FC_UNROLL
-            for (int p = 0; p < MR; p++)
-                acc[p][v] += FC_N(load)((const T *)t->c + t->c_off[p] + v * VF);
-        }
-        if (t->relu) {
-            FC_UNROLL
-            for (int p = 0; p < MR; p++) acc[p][v] = FC_N(relu)(acc[p][v]);
-        }
-        FC_UNROLL
-        for (int p = 0; p < MR; p++) FC_N(store)((T *)t->c + t->c_off[p] + v * VF, acc[p][v]);
     }
     if (whole < NR) {
         T part[FC_MAX_MR * VF];
