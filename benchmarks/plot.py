@@ -2,8 +2,8 @@
 
 python benchmarks/plot.py results.json out.png
 
-Every layer is a point: to the right, how much arithmetic it has for each byte of its arrays; up,
-how fast it was computed. The line above is what the machine allows: on the left its memory, on
+Every convolution is a point: to the right, how much arithmetic it has for each byte of its arrays;
+up, how fast it was computed. The line above is what the machine allows: on the left its memory, on
 the right its multiply-adds. (Arrays that fit the caches may lie above the slope.)
 """
 
@@ -18,6 +18,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+PASSES = ("forward", "input gradient", "kernel gradient")
 SIDES = {"torch": ("PyTorch", "tab:orange"), "fastconv": ("fastconv", "tab:blue")}
 
 
@@ -33,15 +34,13 @@ def main() -> None:
 
 def draw(results: dict) -> plt.Figure:
     machine = results["machine"]
-    rows = [row for row in results["cases"] if row["flops"] and row["bytes"]]
-    operations = list(dict.fromkeys(row["operation"] for row in rows))
-    size = (5 * len(operations), 4.5)
+    rows = [row for row in results["cases"] if row["operation"] in PASSES]
     figure, axes = plt.subplots(
-        1, len(operations), figsize=size, sharey=True, squeeze=False, layout="constrained"
+        1, len(PASSES), figsize=(15, 4.5), sharey=True, layout="constrained"
     )
     figure.suptitle(f"instruction set {machine['isa']}, threads: {machine['threads']}")
     intensities = [row["flops"] / row["bytes"] for row in rows]
-    for ax, operation in zip(axes[0], operations, strict=True):
+    for ax, operation in zip(axes, PASSES, strict=True):
         draw_roof(ax, machine, min(intensities), max(intensities))
         for side, (label, colour) in SIDES.items():
             points = [
@@ -53,8 +52,8 @@ def draw(results: dict) -> plt.Figure:
                 ax.scatter(*zip(*points, strict=True), s=18, c=colour, label=label)
         ax.set(title=operation, xscale="log", yscale="log", xlabel="FLOP per byte")
         ax.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("GFLOP/s")
-    axes[0, 0].legend(loc="lower right")
+    axes[0].set_ylabel("GFLOP/s")
+    axes[0].legend(loc="lower right")
     return figure
 
 
