@@ -37,6 +37,7 @@ cdef Py_ssize_t SCRATCH_BYTES = 262144
 # A task has enough pixels to read a block of packed kernel for and enough work to be handed out;
 # there are enough tasks to share among many threads.
 cdef Py_ssize_t TASK_PIXELS = 192
+cdef Py_ssize_t FEW_PIXELS = 28
 cdef double TASK_WORK = 1.0e6
 cdef Py_ssize_t ENOUGH_TASKS = 32
 # Columns further apart than this are not brought together for the lanes.
@@ -278,13 +279,19 @@ cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
     cdef Py_ssize_t base_rows = p.h[0].n, base_columns = p.w[0].n
     cdef Py_ssize_t pixels, tasks, most, lanes
     cdef double work = <double>p.CI * p.CO * p.KH * p.KW / (p.n_h * p.n_w)
-    cdef Py_ssize_t enough = max(TASK_PIXELS, <Py_ssize_t>(TASK_WORK / max(work, 1)))
+    cdef Py_ssize_t enough = TASK_PIXELS
+    if p.CI * p.KH * p.KW * p.V * p.vf * p.itemsize <= PANEL_BYTES and not (
+            packs and p.KH > 1):
+        # The whole packed kernel stays in L2: few pixels at a time, so that a pixel's channels
+        # are written before its cache lines leave.
+        enough = FEW_PIXELS
+    enough = max(enough, <Py_ssize_t>(TASK_WORK / max(work, 1)))
     p.joined = 1
     # Columns are only cut where no tile has more than one part: elsewhere the cut, which looks
     # at the batch, would change the order of sums.
     p.columns = max(base_columns, 1)
     if base_rows == 1 and p.h[0].taps == 1 and (p.padded or p.w[0].taps == 1) and p.n_w == 1:
-        p.columns = max(min(p.columns, enough // 168 * 168), 1)
+        p.columns = max(min(p.columns, enough // FEW_PIXELS * FEW_PIXELS), 1)
     p.n_columns = ceil_div(base_columns, p.columns)
     p.joined = max(min(tallest_tile(p.leaves, p.lanes, p.n_lanes) // p.columns, p.N), 1)
 
