@@ -6,7 +6,6 @@ fastconv/_core/ukernels and are chosen at run time.  FASTCONV_NO_OPENMP=1 builds
 
 import os
 import subprocess
-import sys
 import tempfile
 from glob import glob
 from pathlib import Path
@@ -50,7 +49,7 @@ def extension(path):
         include_dirs=[np.get_include(), CORE],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
                        ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION")],
-        extra_compile_args=["-O3"] if sys.platform != "win32" else ["/O2"],
+        extra_compile_args=["-O3", "-g0"],
         depends=sorted(glob(f"{CORE}/*.pxd") + glob(f"{CORE}/ukernels/*.h")),
     )
 

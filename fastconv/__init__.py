@@ -28,17 +28,6 @@ from fastconv.functional import (
     softmax,
     softmax_cross_entropy,
 )
-from fastconv.runtime import (
-    available_isas,
-    cache_sizes,
-    get_num_threads,
-    info,
-    isa,
-    release_memory,
-    set_num_threads,
-    use_isa,
-)
-
 from fastconv.nn import (
     Conv2D,
     Dense,
@@ -51,6 +40,16 @@ from fastconv.nn import (
     Softmax,
 )
 from fastconv.optim import SGD, Adam
+from fastconv.runtime import (
+    available_isas,
+    cache_sizes,
+    get_num_threads,
+    info,
+    isa,
+    release_memory,
+    set_num_threads,
+    use_isa,
+)
 
 __all__ = [
     "SGD",
@@ -81,9 +80,9 @@ __all__ = [
     "log_softmax",
     "max_pool2d",
     "max_pool2d_backward",
+    "release_memory",
     "relu",
     "relu_backward",
-    "release_memory",
     "set_num_threads",
     "softmax",
     "softmax_cross_entropy",

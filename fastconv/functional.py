@@ -63,8 +63,8 @@ def conv2d(
 ) -> Array:
     """Slide kernels over images: the 2-D convolution of neural networks (no flip).
 
-    ``y[n, oc, oh, ow] = bias[oc] + sum over ic, kh, kw of
-    x[n, ic, oh*stride - top + kh*dilation, ow*stride - left + kw*dilation] * kernel[oc, ic, kh, kw]``,
+    ``y[n, oc, oh, ow] = bias[oc] + sum over ic, kh, kw of kernel[oc, ic, kh, kw] *
+    x[n, ic, oh*stride - top + kh*dilation, ow*stride - left + kw*dilation]``,
     with zeros outside the image, and
     ``OH = (IH + top + bottom - dilation*(KH - 1) - 1) // stride + 1``.
 
@@ -262,8 +262,8 @@ def max_pool2d(
     Examples
     --------
     >>> import numpy as np, fastconv
-    >>> y, indices = fastconv.max_pool2d(np.array([[[1., 5., 2., 3.]]]), (1, 2), return_indices=True)
-    >>> y, indices
+    >>> x = np.array([[[1., 5., 2., 3.]]])
+    >>> fastconv.max_pool2d(x, (1, 2), return_indices=True)
     (array([[[5., 3.]]]), array([[[1, 3]]], dtype=int32))
     """
     return _pooling.max_pool2d(x, size, stride, padding, dilation, ceil_mode, return_indices)
@@ -548,7 +548,9 @@ def as_contiguous(x: ArrayLike) -> Array:
     return _elementwise.as_contiguous(x)
 
 
-def empty(shape: tuple[int, ...], dtype: DTypeLike = "float32", channels_last: bool = False) -> Array:
+def empty(
+    shape: tuple[int, ...], dtype: DTypeLike = "float32", channels_last: bool = False
+) -> Array:
     """An array with arbitrary contents, from memory that is used again.
 
     Parameters

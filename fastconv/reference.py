@@ -20,8 +20,8 @@ operations walk over the taps and do their arithmetic on such a pair of slices,
     dk[kh, kw]   = sum of dy[oh, ow] * x[ih, iw]       gradient with respect to the kernel
     y[oh, ow]    = max(y[oh, ow], x[ih, iw])           max pooling
 
-A tap that lies in the padding is skipped here. The fast twins may multiply it by zero instead, which
-differs only where the other factor is infinite or NaN.
+A tap that lies in the padding is skipped here. The fast twins may multiply it by zero instead,
+which differs only where the other factor is infinite or NaN.
 
 The dtype rule: the result is float64 if any floating-point array given is float64, or if none is
 floating-point; otherwise it is float32 (float16 counts as float32). Complex, object, string and
@@ -404,9 +404,9 @@ def max_pool2d(
         y[n, c, oh, ow] = max over kh, kw of x[n, c, ih, iw]        (ih, iw as in `conv2d`)
 
     ``stride=None`` means windows side by side (the stride is the size). The padding never wins.
-    A NaN wins over everything, so a window with a NaN gives NaN. Among equals the first in row-major
-    order wins, among several NaN the last. With ``return_indices`` the winner's place ``ih * IW + iw`` in
-    its plane comes along, as int32.
+    A NaN wins over everything, so a window with a NaN gives NaN. Among equals the first in
+    row-major order wins, among several NaN the last. With ``return_indices`` the winner's place
+    ``ih * IW + iw`` in its plane comes along, as int32.
 
     Examples
     --------

@@ -14,7 +14,8 @@ cdef Image image(cnp.ndarray value) noexcept
 cdef bint writable_in_place(cnp.ndarray value) noexcept
 cdef bint is_planar(const Image* view) noexcept
 cdef int window(
-    Geometry* g, str kernel_name, object stride, object padding, object dilation, object groups) except -1
+    Geometry* g, str kernel_name, object stride, object padding, object dilation,
+    object groups) except -1
 cdef int check_out(object out, str name, int ndim, const Py_ssize_t* shape, int typenum,
                    tuple inputs, tuple names) except -1
 cdef str shape_text(cnp.ndarray value)

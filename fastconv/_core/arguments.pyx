@@ -15,7 +15,6 @@ Anything else is copied first.
 
 cimport numpy as cnp
 from cpython.long cimport PyLong_CheckExact
-from cpython.tuple cimport PyTuple_CheckExact
 
 import numpy as np
 
@@ -33,7 +32,6 @@ cdef str shape_text(cnp.ndarray value):
 
 cdef Py_ssize_t integer(object value, str name, Py_ssize_t least) except -1:
     """A whole number of at least `least`; bool is not one."""
-    cdef object number
     if not PyLong_CheckExact(value):
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
             raise TypeError(f"{name}: expected an integer, got {value!r}")
@@ -68,7 +66,8 @@ cdef cnp.ndarray array(object value, str name):
     try:
         return np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: expected an array, got {type(value).__name__}: {error}") from None
+        raise type(error)(
+            f"{name}: expected an array, got {type(value).__name__}: {error}") from None
 
 
 cdef int float_type(list arrays, list names) except -1:
@@ -173,7 +172,7 @@ cdef bint is_planar(const Image* view) noexcept:
 cdef int window(
     Geometry* g, str kernel_name, object stride, object padding, object dilation, object groups
 ) except -1:
-    """Fill in stride, padding, dilation, groups and the output's extent; sizes are already there."""
+    """Fill in stride, padding, dilation, groups and the output's extent, given the sizes."""
     cdef Py_ssize_t total
     cdef Py_ssize_t extent_h, extent_w
     pair(stride, "stride", 1, &g.stride_h, &g.stride_w)

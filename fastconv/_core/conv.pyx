@@ -120,17 +120,19 @@ cdef int check_images(cnp.ndarray value, str name, str letters) except -1:
     return 0
 
 
-cdef int shape_argument(object value, str name, str letters, int batched, Py_ssize_t* shape) except -1:
-    """A tuple of 4 sizes, or of 3 without the batch when `batched` is 0; -1 allows both."""
+cdef int shape_argument(
+    object value, str name, str letters, bint batched, Py_ssize_t* shape
+) except -1:
+    """A tuple of 4 sizes, or of 3 where there is no batch."""
     cdef Py_ssize_t length, i
     try:
         value = tuple(value)
     except TypeError:
         raise TypeError(f"{name}: expected a tuple {letters}, got {value!r}") from None
     length = len(value)
-    if length == 3 and batched == 0:
+    if length == 3 and not batched:
         shape[0] = 1
-    elif length != 4 or batched == 0:
+    elif length != 4 or not batched:
         raise ValueError(f"{name}: expected {letters}, got {value}")
     for i in range(length):
         shape[4 - length + i] = integer(value[i], name, 0)
@@ -324,7 +326,8 @@ cdef int run_kernel_gradient(
     key.leaves = leaves(<int>key.itemsize)
     cdef KernelGradientPlan plan = find_plan(key)
     cdef int team = team_size(plan.p.multiply_adds)
-    cdef Py_ssize_t partials = (plan.p.partial_size * plan.p.n_chunks * key.itemsize + 63) // 64 * 64
+    cdef Py_ssize_t partials = plan.p.partial_size * plan.p.n_chunks * key.itemsize
+    partials = (partials + 63) // 64 * 64
     cdef Block block = take(partials + team * kernel_scratch_bytes(&plan.p))
     cdef char* data = <char*>cnp.PyArray_DATA(dkernel)
     with nogil:
@@ -372,7 +375,7 @@ cdef void pixels(
     g.pad_t = g.pad_b = g.pad_l = g.pad_r = 0
 
 
-# ---- dense layers: samples are the pixels of a 1x1 convolution -------------------------------------
+# ---- dense layers: samples are the pixels of a 1x1 convolution --------------------------------
 
 cdef Image rows_of_pixels(cnp.ndarray value) noexcept:
     """A contiguous (N, features) array as N pixels of one row."""
@@ -463,7 +466,7 @@ cdef int check_features(cnp.ndarray x, cnp.ndarray kernel, str name) except -1:
     return 0
 
 
-# ---- results ----------------------------------------------------------------------------------------
+# ---- results ----------------------------------------------------------------------------------
 
 cdef cnp.ndarray destination(
     object out, int ndim, const Py_ssize_t* shape, int typenum, bint channels_last,

@@ -233,7 +233,8 @@ cdef void run_part(
             for q in range(joined):
                 for j in range(columns):
                     a_off[q * columns + j] = q * src.sn + (part.j0 + j) * w.stride * src.sw
-                    c_off[q * columns + j] = q * dst.sn + (w.start + (part.j0 + j) * w.step) * dst.sw
+                    c_off[q * columns + j] = (
+                        q * dst.sn + (w.start + (part.j0 + j) * w.step) * dst.sw)
         for i in range(i0, i1):
             t0, t1 = valid[2 * i], valid[2 * i + 1]
             t.nt = t1 - t0 if part.u1 > part.u0 else 0
@@ -317,7 +318,9 @@ cdef void span(
         any = True
 
 
-cdef void scratch_image(const Run* run, const Task* task, char* scratch, Image* view) noexcept nogil:
+cdef void scratch_image(
+    const Run* run, const Task* task, char* scratch, Image* view
+) noexcept nogil:
     """A task's part of a planar destination as pixels of lanes, addressed like the destination."""
     cdef const Plan* p = run.p
     cdef Py_ssize_t rows, columns, r0 = task.b0 * p.n_h, x0 = task.c0 * p.n_w
@@ -346,7 +349,8 @@ cdef void write_planes(const Run* run, const Task* task, const Image* view) noex
     cdef char* to
     cdef const char* pixel
     for n in range(task.n0, task.n1):
-        to = dst.data + (n * dst.sn + (task.g * p.CO + co0) * dst.sc + r0 * dst.sh + x0 * dst.sw) * size
+        to = dst.data + (n * dst.sn + (task.g * p.CO + co0) * dst.sc
+                         + r0 * dst.sh + x0 * dst.sw) * size
         pixel = view.data + (n * view.sn + r0 * view.sh + x0 * view.sw + co0) * size
         if whole:
             p.leaves.transpose(to, dst.sc, NULL, pixel, view.sw, (r1 - r0) * pixels, count)

@@ -9,8 +9,7 @@ cimport numpy as cnp
 import numpy as np
 
 from fastconv._core.arguments cimport (
-    array, as_type, float_type, image, image_array, integer, is_channels_last, is_planar,
-    shape_text)
+    array, as_type, float_type, image, integer, is_channels_last, shape_text)
 from fastconv._core.correlate cimport Image
 from fastconv._core.isa cimport fc_leaves, leaves
 from fastconv._core.memory cimport new_array
@@ -76,7 +75,6 @@ cdef cnp.ndarray run_pass(cnp.ndarray a, cnp.ndarray b, int typenum):
 
 
 cdef cnp.ndarray copy_in_order(cnp.ndarray value, bint channels_last):
-    cdef cnp.ndarray copy
     if value.ndim in (3, 4):
         return reordered(value, channels_last)
     return np.ascontiguousarray(value)
@@ -148,7 +146,8 @@ cdef cnp.ndarray in_order(object x_, bint channels_last):
         return x
     if x.shape[i] == 1 and cnp.PyArray_IS_C_CONTIGUOUS(x):
         # One channel: both orders are the same memory, only the stride tells them apart.
-        return (<object>x).reshape((<object>x).shape[:i] + (<object>x).shape[i + 1:] + (1,)).transpose(
+        shape = (<object>x).shape
+        return (<object>x).reshape(shape[:i] + shape[i + 1:] + (1,)).transpose(
             tuple(range(i)) + (i + 2, i, i + 1))
     return reordered(x, channels_last)
 

@@ -24,9 +24,10 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from fastconv._core.correlate cimport Image
-from fastconv._core.geometry cimport Axis, Geometry, end_valid, first_valid, forward_axis
+from fastconv._core.geometry cimport Geometry, end_valid, first_valid, forward_axis
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile, tile_of
-from fastconv._core.plan cimport FEW_CHANNELS, PACKED_LANES, Lanes, best_width, ceil_div, cut_lanes, tallest_tile
+from fastconv._core.plan cimport (
+    FEW_CHANNELS, PACKED_LANES, Lanes, best_width, ceil_div, cut_lanes, tallest_tile)
 from fastconv._core.threads cimport parallel_for
 
 # A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
@@ -160,7 +161,8 @@ cdef void kernel_gradient(
     run.p, run.x, run.dy, run.dkernel = plan, x, dy, dkernel
     run.partials, run.scratch = partials, scratch
     parallel_for(plan.n_tasks, team, sum_task, &run)
-    parallel_for(plan.G * ceil_div(plan.CI * plan.KH * plan.KW, FINISH_ROWS), team, finish_task, &run)
+    parallel_for(plan.G * ceil_div(plan.CI * plan.KH * plan.KW, FINISH_ROWS), team,
+                 finish_task, &run)
 
 
 cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:

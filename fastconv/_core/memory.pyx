@@ -93,7 +93,7 @@ cdef class Block:
 
 
 cdef Block take(size_t size):
-    """A block of at least ``size`` bytes, its contents arbitrary; MemoryError when there is none."""
+    """A block of at least ``size`` bytes with arbitrary contents, or MemoryError."""
     global kept
     cdef size_t rounded = 0, alignment
     cdef void* raw

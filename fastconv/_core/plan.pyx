@@ -145,7 +145,9 @@ cdef Py_ssize_t cut_lanes(
     return blocks
 
 
-cdef Py_ssize_t cut_tile(const Plan* p, const Axis* w, ColumnTile* tile, Part* parts) noexcept nogil:
+cdef Py_ssize_t cut_tile(
+    const Plan* p, const Axis* w, ColumnTile* tile, Part* parts
+) noexcept nogil:
     """Group the taps of one column tile into parts; returns their number (parts may be NULL).
 
     The first part is the one that is valid for all columns, if there is one.
@@ -195,11 +197,13 @@ cdef int cut_columns(Plan* p) except -1:
         for nr in range(1, FC_MAX_NR + 1):
             for pw in range(p.n_w):
                 w = &p.w[pw]
-                mr = tile_height(p.leaves, min(w.n, p.columns), nr, &joined) if p.leaves.max_mr[nr - 1] else 1
+                mr = 0
+                if uses_width(p, nr):
+                    mr = tile_height(p.leaves, min(w.n, p.columns), nr, &joined)
                 for cb in range(p.n_columns):
                     p.tile0[entry] = n_tiles
                     entry += 1
-                    if not uses_width(p, nr):
+                    if mr == 0:
                         continue
                     j = cb * p.columns
                     end = min(j + p.columns, w.n)
@@ -305,7 +309,8 @@ cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
         pixels = max(p.rows * p.columns, 1)
         most = max(enough // pixels, 1)
         if packs:
-            most = max(min(most, SCRATCH_BYTES // max(source_elements(p, 1, p.rows) * p.itemsize, 1)), 1)
+            pixels = source_elements(p, 1, p.rows) * p.itemsize
+            most = max(min(most, SCRATCH_BYTES // max(pixels, 1)), 1)
         p.images = max(min(ceil_div(most, p.joined) * p.joined, p.N), 1)
         # Rather more tasks than long ones.
         while p.images > p.joined and ceil_div(p.N, p.images) * p.G < ENOUGH_TASKS // 4:
@@ -345,7 +350,7 @@ cdef Py_ssize_t source_channels(const Plan* p) noexcept nogil:
 
 
 cdef Py_ssize_t packed_blocks(const Plan* p) noexcept nogil:
-    """Blocks of lanes that a task of a depthwise convolution packs; the last task has up to twice."""
+    """Blocks of lanes that a depthwise task packs; the last one has less than twice as many."""
     return max(PACKED_LANES // (p.lanes[0].nr * p.vf), 2)
 
 

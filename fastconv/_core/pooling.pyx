@@ -95,7 +95,8 @@ def max_pool2d(x_, size, stride, padding, dilation, ceil_mode, return_indices):
     run.n_rows = (run.h.n + run.rows - 1) // run.rows
     run.x_scratch = run.y_scratch = run.thread_bytes = 0
     if is_planar(&xi):
-        run.x_scratch = min(run.h.source, (run.rows - 1) * sh + (KH - 1) * dh + 1) * run.w.source * run.C
+        run.x_scratch = min(run.h.source, (run.rows - 1) * sh + (KH - 1) * dh + 1)
+        run.x_scratch *= run.w.source * run.C
         run.y_scratch = run.rows * run.w.n * run.C
         run.thread_bytes = ((run.x_scratch + run.y_scratch) * run.itemsize
                             + run.y_scratch * 4 + 127) // 64 * 64

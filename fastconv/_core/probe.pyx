@@ -48,7 +48,7 @@ def tile(str name, int mr, int nr, str dtype):
     cdef Py_ssize_t a_off[FC_MAX_MR]
     cdef Py_ssize_t c_off[FC_MAX_MR]
     cdef Py_ssize_t size = 4 if dtype == "float32" else 8, width = nr * of.vf
-    cdef int p, call, calls = 200
+    cdef int p, _, calls = 200
     cdef double best = 0, end = time.perf_counter() + 0.1, start
     cdef fc_tile t
     if (mr, nr) not in [(rows, w) for top, w in tiles(name, dtype) for rows in range(1, top + 1)]:
@@ -65,7 +65,7 @@ def tile(str name, int mr, int nr, str dtype):
     t.lanes, t.accumulate, t.relu = width, False, False
     while time.perf_counter() < end:
         start = time.perf_counter()
-        for call in range(calls):
+        for _ in range(calls):
             of.tile[nr - 1][mr - 1](&t)
         best = max(best, 2.0 * calls * mr * width * DEPTH / (time.perf_counter() - start))
     return best / 1e9
