@@ -23,7 +23,7 @@ PROJECT = Path(__file__).parents[1]
 FLOORS = (
     ("fastconv.reference",),
     ("fastconv._core.isa", "fastconv._core.threads", "fastconv._core.memory"),
-    ("fastconv._core.geometry",),
+    ("fastconv._core.geometry", "fastconv._core.pack"),
     ("fastconv._core.plan",),
     ("fastconv._core.correlate",),
     ("fastconv._core.arguments", "fastconv._core.planes", "fastconv._core.kernel_gradient"),

@@ -1,5 +1,5 @@
 cimport numpy as cnp
-from fastconv._core.correlate cimport Image
+from fastconv._core.pack cimport Image
 from fastconv._core.geometry cimport Geometry
 
 cdef Py_ssize_t integer(object value, str name, Py_ssize_t least) except -1

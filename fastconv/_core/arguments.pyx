@@ -18,7 +18,7 @@ from cpython.long cimport PyLong_CheckExact
 
 import numpy as np
 
-from fastconv._core.correlate cimport Image
+from fastconv._core.pack cimport Image
 from fastconv._core.geometry cimport Geometry
 
 cnp.import_array()
@@ -178,6 +178,10 @@ cdef int window(
     pair(stride, "stride", 1, &g.stride_h, &g.stride_w)
     pair(dilation, "dilation", 1, &g.dil_h, &g.dil_w)
     g.G = integer(groups, "groups", 1)
+    if <double>g.KH * g.dil_h > LARGEST or <double>g.KW * g.dil_w > LARGEST:
+        raise ValueError(
+            f"dilation: expected a kernel's extent of at most {LARGEST}, got {dilation!r} for "
+            f"{kernel_name} of ({g.KH}, {g.KW})")
     extent_h, extent_w = (g.KH - 1) * g.dil_h + 1, (g.KW - 1) * g.dil_w + 1
     if isinstance(padding, str):
         if padding == "valid":

@@ -14,7 +14,8 @@ import numpy as np
 from fastconv._core.arguments cimport (
     array, check_out, contiguous, float_type, image, image_array, integer,
     is_channels_last, is_planar, shape_text, window, writable_in_place)
-from fastconv._core.correlate cimport Image, correlate, scratch_bytes
+from fastconv._core.correlate cimport correlate, scratch_bytes
+from fastconv._core.pack cimport Image
 from fastconv._core.geometry cimport Geometry
 from fastconv._core.isa cimport fc_leaves, leaves
 from fastconv._core.kernel_gradient cimport (

@@ -21,6 +21,7 @@ from libc.string cimport memcpy, memset
 
 from fastconv._core.geometry cimport Axis
 from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_tile_fn, tile_of
+from fastconv._core.pack cimport Box, Image, pack_pixels
 from fastconv._core.plan cimport ColumnTile, Lanes, Part, Plan
 from fastconv._core.threads cimport parallel_for
 
@@ -96,7 +97,7 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
     cdef Task task
     cdef Image src, dst
     cdef Lanes* lanes
-    cdef Py_ssize_t block, ci_index, ci0, ci_len, size = p.itemsize
+    cdef Py_ssize_t block, ci_index, ci0, ci_len, first, size = p.itemsize
     cdef char* panel
     cdef char* scratch = run.scratch + thread * scratch_bytes(p)
     cdef int ph, pw
@@ -112,9 +113,13 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
         ci0 = ci_index * p.ci_block
         ci_len = min(p.ci_block, p.CI - ci0)
         if packs and p.lanewise:
-            pack_source(run, &task, p.lanes[task.lanes0].c0, lanes_end(p, &task), scratch, &src)
+            # The nest adds a lane's channel, which counts from the group's first.
+            first = p.lanes[task.lanes0].c0
+            pack_source(run, &task, first, lanes_end(p, &task), scratch, &src)
+            src.data -= first * size
         elif packs:
-            pack_source(run, &task, ci0, ci0 + ci_len, scratch, &src)
+            first = task.g * p.CI + ci0
+            pack_source(run, &task, first, first + ci_len, scratch, &src)
         else:
             src = run.src[0]
             src.data += (task.g * p.CI + ci0) * src.sc * size
@@ -250,52 +255,20 @@ cdef void run_part(
 # ---- planar sources and destinations -------------------------------------------------------------
 
 cdef void pack_source(
-    const Run* run, const Task* task, Py_ssize_t ci0, Py_ssize_t ci1, char* scratch, Image* view
+    const Run* run, const Task* task, Py_ssize_t c0, Py_ssize_t c1, char* scratch, Image* view
 ) noexcept nogil:
-    """Copy channels [ci0, ci1) of what a task reads as pixels; `view` addresses it by pixels."""
+    """Channels [c0, c1) of all that a task reads."""
     cdef const Plan* p = run.p
-    cdef const Image* src = run.src
-    cdef Py_ssize_t size = p.itemsize, ci_len = ci1 - ci0, n, r, x, low, high
-    cdef Py_ssize_t r0, r1, x0, x1, in0, in1
-    cdef char* row
-    cdef const char* from_row
-    span(p.h, p.n_h, task.b0, task.b1, &r0, &r1)
-    r0, r1 = max(r0, 0), min(r1, p.src_h)
-    span(p.w, p.n_w, task.c0, task.c1, &x0, &x1)
-    in0, in1 = max(x0, 0), min(x1, p.src_w)
+    cdef Box box
+    box.n0, box.n1, box.c0, box.c1 = task.n0, task.n1, c0, c1
+    box.H, box.W = p.src_h, p.src_w
+    span(p.h, p.n_h, task.b0, task.b1, &box.r0, &box.r1)
+    span(p.w, p.n_w, task.c0, task.c1, &box.x0, &box.x1)
+    # No tap reads a row outside, and without `padded` no column either.
+    box.r0, box.r1 = max(box.r0, 0), min(box.r1, p.src_h)
     if not p.padded:
-        x0, x1 = in0, in1
-    in1 = max(in1, in0)
-    view.sw = ci_len
-    view.sh = max(x1 - x0, 0) * ci_len
-    view.sn = max(r1 - r0, 0) * view.sh
-    view.sc = 1
-    view.data = scratch - (task.n0 * view.sn + r0 * view.sh + x0 * ci_len) * size
-    if p.lanewise:
-        view.data -= ci0 * size      # the nest adds the lane's channel
-    low = min(in0, x1) - x0
-    high = max(x1 - max(in1, x0), 0)
-    for n in range(task.n0, task.n1):
-        for r in range(r0, r1):
-            row = scratch + ((n - task.n0) * view.sn + (r - r0) * view.sh) * size
-            if low > 0:
-                memset(row, 0, low * ci_len * size)
-            if high > 0:
-                memset(row + (x1 - x0 - high) * ci_len * size, 0, high * ci_len * size)
-            if in1 <= in0:
-                continue
-            row += (in0 - x0) * ci_len * size
-            from_row = src.data + (n * src.sn + (task.g * p.CI + ci0) * src.sc
-                                   + r * src.sh + in0 * src.sw) * size
-            if src.sc == 1 and (src.sw == ci_len or in1 - in0 == 1):
-                memcpy(row, from_row, (in1 - in0) * ci_len * size)
-            elif src.sc == 1:
-                for x in range(in1 - in0):
-                    memcpy(row + x * ci_len * size, from_row + x * src.sw * size, ci_len * size)
-            else:
-                p.leaves.transpose(row, ci_len, NULL, from_row, src.sc, ci_len, in1 - in0)
-        # end: r
-    # end: n
+        box.x0, box.x1 = max(box.x0, 0), min(box.x1, p.src_w)
+    pack_pixels(p.leaves, p.itemsize, run.src, &box, scratch, view)
 
 
 cdef void span(

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastconv._core.arguments cimport (
     array, as_type, float_type, image, integer, is_channels_last, shape_text)
-from fastconv._core.correlate cimport Image
+from fastconv._core.pack cimport Image
 from fastconv._core.isa cimport fc_leaves, leaves
 from fastconv._core.memory cimport new_array
 from fastconv._core.threads cimport parallel_for, team_size

@@ -1,4 +1,4 @@
-from fastconv._core.correlate cimport Image
+from fastconv._core.pack cimport Image
 from fastconv._core.geometry cimport Axis, Geometry
 from fastconv._core.isa cimport fc_leaves
 from fastconv._core.plan cimport Lanes

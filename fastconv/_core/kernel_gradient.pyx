@@ -23,9 +23,9 @@ chunks.  So no two threads write one place, and the bits do not depend on the te
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from fastconv._core.correlate cimport Image
-from fastconv._core.geometry cimport Geometry, end_valid, first_valid, forward_axis
+from fastconv._core.geometry cimport Axis, Geometry, end_valid, first_valid, forward_axis
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile, tile_of
+from fastconv._core.pack cimport Box, Image, pack_pixels
 from fastconv._core.plan cimport (
     FEW_CHANNELS, PACKED_LANES, Lanes, best_width, ceil_div, cut_lanes, tallest_tile)
 from fastconv._core.threads cimport parallel_for
@@ -34,6 +34,7 @@ from fastconv._core.threads cimport parallel_for
 cdef Py_ssize_t BLOCK_PIXELS = 256
 cdef Py_ssize_t SCRATCH_BYTES = 2097152
 cdef Py_ssize_t L2_BYTES = 524288
+cdef Py_ssize_t WHOLE_BYTES = 262144
 cdef Py_ssize_t ENOUGH_TASKS = 16
 cdef Py_ssize_t PARTIAL_BYTES = 4194304
 cdef Py_ssize_t FINISH_ROWS = 64
@@ -77,7 +78,12 @@ cdef KernelGradientPlan make_kernel_plan(
         width = <int>min(p.V, FC_LANEWISE_NR)
     p.n_lanes = cut_lanes(leaves, p.V, p.CO, width, &p.lanes)
     # A depthwise task packs the channels of its lanes and no others.
-    p.split = max(PACKED_LANES // (p.lanes[0].nr * p.vf), 1) if p.lanewise else 1
+    p.split = 1
+    if p.lanewise:
+        p.split = max(PACKED_LANES // (p.lanes[0].nr * p.vf), 1)
+        if (OW - 1) * p.w.stride + (p.KW - 1) * p.w.offset_step + 1 <= WHOLE_BYTES // (
+                p.V * p.vf * itemsize * (p.h.stride + (p.KH - 1) * p.h.offset_step)):
+            p.split = p.n_lanes     # whole pixels are one copy a row
     p.x_channels = min(p.split * p.lanes[0].nr, p.V) * p.vf if p.lanewise else p.CI
     most = tallest_tile(leaves, p.lanes, p.n_lanes)
     p.n_tiles = ceil_div(p.unit_rows, most)
@@ -190,7 +196,9 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
         pixels.n0 = at // (p.n_columns * p.n_rows) * p.images
         pixels.n1 = min(pixels.n0 + p.images, p.N)
         if p.packs_x and p.lanewise:
+            # The nest adds a lane's channel.
             pack_x(run, &pixels, p.lanes[lanes0].c0, lanes_end(p, lanes1), scratch, &x)
+            x.data -= p.lanes[lanes0].c0 * size
         elif p.packs_x:
             pack_x(run, &pixels, g * p.CI, (g + 1) * p.CI, scratch, &x)
         else:
@@ -259,50 +267,23 @@ cdef void sum_block(
 
 
 cdef void pack_x(
-    const Run* run, const Block* pixels, Py_ssize_t ci0, Py_ssize_t ci1, char* scratch, Image* view
+    const Run* run, const Block* pixels, Py_ssize_t c0, Py_ssize_t c1, char* scratch, Image* view
 ) noexcept nogil:
-    """Channels [ci0, ci1) of a block of x as pixels, between zeros where `padded`."""
+    """Channels [c0, c1) of all that a block's taps see of x."""
     cdef const KernelPlan* p = run.p
-    cdef const Image* x = run.x
-    cdef Py_ssize_t size = p.itemsize, ci_len = ci1 - ci0, n, r, c, low, high
-    cdef Py_ssize_t r0, r1, x0, x1, in0, in1
-    cdef char* row
-    cdef const char* from_row
-    r0 = pixels.i0 * p.h.stride + p.h.offset
-    r1 = (pixels.i1 - 1) * p.h.stride + p.h.offset + (p.KH - 1) * p.h.offset_step + 1
-    x0 = pixels.j0 * p.w.stride + p.w.offset
-    x1 = (pixels.j1 - 1) * p.w.stride + p.w.offset + (p.KW - 1) * p.w.offset_step + 1
-    in0, in1 = max(x0, 0), min(x1, p.w.source)
+    cdef const Axis* h = &p.h
+    cdef const Axis* w = &p.w
+    cdef Box box
+    box.n0, box.n1, box.c0, box.c1 = pixels.n0, pixels.n1, c0, c1
+    box.H, box.W = h.source, w.source
+    box.r0 = pixels.i0 * h.stride + h.offset
+    box.r1 = (pixels.i1 - 1) * h.stride + h.offset + (p.KH - 1) * h.offset_step + 1
+    box.x0 = pixels.j0 * w.stride + w.offset
+    box.x1 = (pixels.j1 - 1) * w.stride + w.offset + (p.KW - 1) * w.offset_step + 1
     if not p.padded:
-        r0, r1, x0, x1 = max(r0, 0), min(r1, p.h.source), in0, in1
-    in1 = max(in1, in0)
-    low, high = min(in0, x1) - x0, max(x1 - max(in1, x0), 0)
-    view.sc, view.sw = 1, ci_len
-    view.sh = max(x1 - x0, 0) * ci_len
-    view.sn = max(r1 - r0, 0) * view.sh
-    view.data = scratch - (pixels.n0 * view.sn + r0 * view.sh + x0 * view.sw
-                           + (ci0 if p.lanewise else 0)) * size
-    for n in range(pixels.n0, pixels.n1):
-        for r in range(r0, r1):
-            row = scratch + ((n - pixels.n0) * view.sn + (r - r0) * view.sh) * size
-            if r < 0 or r >= p.h.source or in1 == in0:
-                memset(row, 0, view.sh * size)
-                continue
-            if low > 0:
-                memset(row, 0, low * ci_len * size)
-            if high > 0:
-                memset(row + (x1 - x0 - high) * ci_len * size, 0, high * ci_len * size)
-            row += (in0 - x0) * ci_len * size
-            from_row = x.data + (n * x.sn + ci0 * x.sc + r * x.sh + in0 * x.sw) * size
-            if x.sc == 1 and (x.sw == ci_len or in1 - in0 == 1):
-                memcpy(row, from_row, (in1 - in0) * ci_len * size)
-            elif x.sc == 1:
-                for c in range(in1 - in0):
-                    memcpy(row + c * ci_len * size, from_row + c * x.sw * size, ci_len * size)
-            else:
-                p.leaves.transpose(row, ci_len, NULL, from_row, x.sc, ci_len, in1 - in0)
-        # end: r
-    # end: n
+        box.r0, box.r1 = max(box.r0, 0), min(box.r1, h.source)
+        box.x0, box.x1 = max(box.x0, 0), min(box.x1, w.source)
+    pack_pixels(p.leaves, p.itemsize, run.x, &box, scratch, view)
 
 
 cdef void pack_dy(

@@ -351,6 +351,9 @@ cdef Py_ssize_t source_channels(const Plan* p) noexcept nogil:
 
 cdef Py_ssize_t packed_blocks(const Plan* p) noexcept nogil:
     """Blocks of lanes that a depthwise task packs; the last one has less than twice as many."""
+    cdef Py_ssize_t pixels = axis_span(p.h, p.n_h, 2) * axis_span(p.w, p.n_w, p.columns)
+    if pixels * p.V * p.vf * p.itemsize <= SCRATCH_BYTES:
+        return p.n_lanes        # whole pixels are one copy a row
     return max(PACKED_LANES // (p.lanes[0].nr * p.vf), 2)
 
 

@@ -1,4 +1,4 @@
-from fastconv._core.correlate cimport Image
+from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport Plan
 
 cdef void correlate_planes(

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastconv._core.arguments cimport (
     array, float_type, image, image_array, integer, is_channels_last, is_planar, pair, shape_text)
-from fastconv._core.correlate cimport Image
+from fastconv._core.pack cimport Image
 from fastconv._core.geometry cimport Axis, forward_axis, valid_taps
 from fastconv._core.isa cimport fc_leaves, fc_pool, leaves
 from fastconv._core.memory cimport Block, new_array, take

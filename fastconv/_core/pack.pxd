@@ -1,0 +1,17 @@
+from fastconv._core.isa cimport fc_leaves
+
+cdef struct Image:
+    # An array of logical shape (N, C, H, W): strides in elements.  Either sc == 1 (channels-last)
+    # or sw == 1 (planar).
+    char* data
+    Py_ssize_t sn, sc, sh, sw
+
+cdef struct Box:
+    # What to pack: images [n0, n1), channels [c0, c1), rows [r0, r1), columns [x0, x1) of an image
+    # of H x W pixels.  Rows and columns outside the image are zero.
+    Py_ssize_t n0, n1, c0, c1, r0, r1, x0, x1
+    Py_ssize_t H, W
+
+cdef void pack_pixels(
+    const fc_leaves* leaves, Py_ssize_t size, const Image* src, const Box* box, char* scratch,
+    Image* view) noexcept nogil
