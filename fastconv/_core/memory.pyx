@@ -30,8 +30,15 @@ cdef extern from *:
     #ifndef FC_ADVISE_HUGE
     #define FC_ADVISE_HUGE(p, n) (void)0
     #endif
+    #if defined(__GLIBC__)
+    #include <malloc.h>
+    #define FC_TRIM() (void)malloc_trim(0)
+    #else
+    #define FC_TRIM() (void)0
+    #endif
     """
     void FC_ADVISE_HUGE(void* p, size_t n) nogil
+    void FC_TRIM() nogil
 
 cdef extern from "numpy/arrayobject.h":
     int PyArray_SetBaseObject(cnp.ndarray array, object base) except -1
@@ -172,4 +179,6 @@ def release():
             raw = block.raw
             free(raw)
     kept = 0
+    # The C library keeps freed blocks as well, once it has seen large ones come and go.
+    FC_TRIM()
     return released
