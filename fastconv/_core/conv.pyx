@@ -80,7 +80,7 @@ cdef int run_correlation(
     key.pixels_contiguous = one_row(&key.geometry, src, dst)
     key.leaves = leaves(<int>key.itemsize)
     cdef CorrelationPlan plan = find_plan(key)
-    cdef int team = team_size(plan.p.multiply_adds)
+    cdef int team = team_size(plan.p.cost)
     cdef Py_ssize_t size = key.itemsize, g
     cdef Py_ssize_t lanes = plan.p.CO if plan.p.pixel_lanes else plan.p.V * plan.p.vf
     cdef Py_ssize_t packed_bytes = (plan.p.packed_size * size + 63) // 64 * 64
@@ -326,7 +326,8 @@ cdef int run_kernel_gradient(
     key.pixels_contiguous = False
     key.leaves = leaves(<int>key.itemsize)
     cdef KernelGradientPlan plan = find_plan(key)
-    cdef int team = team_size(plan.p.multiply_adds)
+    # A plain sum waits for memory, not for its additions.
+    cdef int team = team_size(plan.p.cost * (8 if x is None else 1))
     cdef Py_ssize_t partials = plan.p.partial_size * plan.p.n_chunks * key.itemsize
     partials = (partials + 63) // 64 * 64
     cdef Block block = take(partials + team * kernel_scratch_bytes(&plan.p))

@@ -17,8 +17,9 @@ from fastconv._core.threads cimport parallel_for, team_size
 
 cnp.import_array()
 
-# Elements of a task.
+# Elements of a task, and what one costs in multiply-adds: as long as memory takes to bring it.
 cdef Py_ssize_t RUN = 16384
+cdef double MEMORY_COST = 4
 
 cdef struct Pass:
     const fc_leaves* leaves
@@ -68,7 +69,7 @@ cdef cnp.ndarray run_pass(cnp.ndarray a, cnp.ndarray b, int typenum):
         run.b = <const char*>cnp.PyArray_DATA(b)
     run.leaves = leaves(run.itemsize)
     run.n, run.dst, run.a = a.size, <char*>cnp.PyArray_DATA(y), <const char*>cnp.PyArray_DATA(a)
-    cdef int team = team_size(<double>run.n / 8)
+    cdef int team = team_size(MEMORY_COST * run.n)
     with nogil:
         parallel_for((run.n + RUN - 1) // RUN, team, pass_task, &run)
     return y
@@ -129,7 +130,7 @@ cdef cnp.ndarray reordered(cnp.ndarray value, bint channels_last):
             run.src.sw != 1 if channels_last else run.src.sc != 1):
         copy[...] = value
         return copy
-    team = team_size(<double>value.size / 4)
+    team = team_size(2 * MEMORY_COST * value.size)
     with nogil:
         parallel_for(N, team, reorder_task, &run)
     return copy

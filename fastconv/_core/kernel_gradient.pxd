@@ -22,7 +22,7 @@ cdef struct KernelPlan:
     Py_ssize_t partial_size      # elements of one partial kernel: (G, R, V * vf)
     Py_ssize_t x_channels        # of a packed pixel
     Py_ssize_t x_scratch, dy_scratch
-    double multiply_adds
+    double cost                  # multiply-adds, or what takes as long
 
 cdef class KernelGradientPlan:
     cdef KernelPlan p

@@ -62,11 +62,12 @@ cdef KernelGradientPlan make_kernel_plan(
     p.CI, p.CO = g.IC // g.G, g.OC // g.G
     forward_axis(&p.h, IH, OH, g.KH, g.stride_h, g.pad_t, g.dil_h)
     forward_axis(&p.w, IW, OW, g.KW, g.stride_w, g.pad_l, g.dil_w)
-    p.multiply_adds = (<double>g.N * g.OH * g.OW * g.KH * g.KW) * g.OC * p.CI
+    p.cost = (<double>g.N * g.OH * g.OW * g.KH * g.KW) * g.OC * p.CI
 
     p.lanewise = g.G > 1 and p.CI == 1 and p.CO == 1
     if p.lanewise:
         p.G, p.CO = 1, g.G
+        p.cost *= 4        # each product loads its own vector
     p.V = ceil_div(p.CO, p.vf)
     p.padded = p.lanewise or p.CI < FEW_CHANNELS and g.KH * g.KW > 1
     p.packs_x = x_planar or p.padded

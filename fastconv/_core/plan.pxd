@@ -56,7 +56,7 @@ cdef struct Plan:
     # ---- sizes, in elements ----
     Py_ssize_t packed_size
     Py_ssize_t src_scratch, dst_scratch
-    double multiply_adds
+    double cost                     # multiply-adds, or what takes as long
 
 cdef class CorrelationPlan:
     cdef Plan p

@@ -373,7 +373,7 @@ cdef CorrelationPlan make_plan(
     cdef int width
     p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
     p.G, p.KH, p.KW, p.flipped = g.G, g.KH, g.KW, backward
-    p.multiply_adds = (<double>g.N * g.OH * g.OW * g.KH * g.KW) * g.OC * (g.IC // g.G)
+    p.cost = (<double>g.N * g.OH * g.OW * g.KH * g.KW) * g.OC * (g.IC // g.G)
     if pixels_contiguous:
         # A 1x1 kernel does not see rows or images: all their pixels are one row.
         if src_planar or dst_planar:
@@ -403,6 +403,7 @@ cdef CorrelationPlan make_plan(
     p.lanewise = g.G > 1 and p.CI == 1 and p.CO == 1
     if p.lanewise:
         p.G, p.CO = 1, g.G
+        p.cost *= 4        # each product loads its own vector
     p.V = ceil_div(p.CO, p.vf)
     depth = max(p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
     width = best_width(leaves, p.V, p.w[0].n, depth, True, True, &by_channels)

@@ -100,7 +100,7 @@ def max_pool2d(x_, size, stride, padding, dilation, ceil_mode, return_indices):
         run.y_scratch = run.rows * run.w.n * run.C
         run.thread_bytes = ((run.x_scratch + run.y_scratch) * run.itemsize
                             + run.y_scratch * 4 + 127) // 64 * 64
-    team = team_size(<double>run.N * run.C * run.h.n * run.w.n * KH * KW / 4)
+    team = team_size(2.0 * run.N * run.C * run.h.n * run.w.n * KH * KW)
     block = take(team * run.thread_bytes)
     run.scratch = block.data
     with nogil:
@@ -271,7 +271,7 @@ def max_pool2d_backward(dy_, indices_, input_shape):
     run.dx, run.dy = <char*>cnp.PyArray_DATA(dx), <const char*>cnp.PyArray_DATA(dy)
     run.indices = <const int32_t*>cnp.PyArray_DATA(indices)
     run.bad = -1
-    team = team_size(<double>run.N * run.C * (run.pixels + run.plane) / 4)
+    team = team_size(2.0 * run.N * run.C * (8 * run.pixels + run.plane))
     with nogil:
         parallel_for(run.N, team, scatter_task, &run)
     if run.bad >= 0:

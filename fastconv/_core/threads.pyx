@@ -46,7 +46,7 @@ cdef int _max_team() noexcept nogil:
 
 
 cdef int team_size(double multiply_adds) noexcept nogil:
-    """The team for a call of so many multiply-adds (or as many bytes moved)."""
+    """The team for a call of so many multiply-adds, or what takes as long."""
     cdef int most = _max_team()
     cdef double useful = multiply_adds / MULTIPLY_ADDS_PER_THREAD
     if most == 1 or useful < 2 or omp_in_parallel():
