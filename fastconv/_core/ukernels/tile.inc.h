@@ -60,7 +60,11 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
     for (int p = 0; p < MR; p++) {
         row[p] = (const T *)t->a + t->a_off[p];
         FC_UNROLL
-        for (int v = 0; v < NR; v++) acc[p][v] = (V){0};
+        for (int v = 0; v < NR; v++) {
+            acc[p][v] = (V){0};
+            /* The line that is stored to comes from memory while the sum runs. */
+            __builtin_prefetch((const T *)t->c + t->c_off[p] + v * VF, 1);
+        }
     }
     const ptrdiff_t a_k = t->a_k, b_k = t->b_k;
     const int slides = lanewise && MR > 2 && t->nk == FC_SLIDE && FC_N(rows_overlap)(t, MR);
