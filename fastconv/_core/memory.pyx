@@ -21,24 +21,31 @@ cnp.import_array()
 
 cdef extern from *:
     """
+    /* Large blocks come straight from the system, so that their pages are fresh and may be huge. */
     #if defined(__linux__)
     #include <sys/mman.h>
+    static void *fc_map(size_t n)
+    {
+        void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return p == MAP_FAILED ? NULL : p;
+    }
+    static void fc_unmap(void *p, size_t n) { munmap(p, n); }
+    static void fc_advise_huge(void *p, size_t n)
+    {
     #ifdef MADV_HUGEPAGE
-    #define FC_ADVISE_HUGE(p, n) (void)madvise((p), (n), MADV_HUGEPAGE)
+        (void)madvise(p, n, MADV_HUGEPAGE);
     #endif
-    #endif
-    #ifndef FC_ADVISE_HUGE
-    #define FC_ADVISE_HUGE(p, n) (void)0
-    #endif
-    #if defined(__GLIBC__)
-    #include <malloc.h>
-    #define FC_TRIM() (void)malloc_trim(0)
+    }
     #else
-    #define FC_TRIM() (void)0
+    #include <stdlib.h>
+    static void *fc_map(size_t n) { return malloc(n); }
+    static void fc_unmap(void *p, size_t n) { free(p); }
+    static void fc_advise_huge(void *p, size_t n) {}
     #endif
     """
-    void FC_ADVISE_HUGE(void* p, size_t n) nogil
-    void FC_TRIM() nogil
+    void* fc_map(size_t n) nogil
+    void fc_unmap(void* p, size_t n) nogil
+    void fc_advise_huge(void* p, size_t n) nogil
 
 cdef extern from "numpy/arrayobject.h":
     int PyArray_SetBaseObject(cnp.ndarray array, object base) except -1
@@ -56,6 +63,7 @@ cdef struct Free:
     # A free block's own first bytes hold the list of its shelf.
     Free* next
     void* raw
+    size_t size
 
 cdef Free* shelves[SHELVES]
 cdef size_t kept = 0
@@ -90,10 +98,10 @@ cdef class Block:
         if self.raw == NULL:
             return
         if kept + self.size > limit:
-            free(self.raw)
+            give_back(self.raw, self.size)
             return
         block = <Free*>self.data
-        block.raw = self.raw
+        block.raw, block.size = self.raw, self.size
         block.next = shelves[self.shelf]
         shelves[self.shelf] = block
         kept += self.size
@@ -117,18 +125,36 @@ cdef Block take(size_t size):
         block.data = <char*>found
         kept -= rounded
         return block
-    alignment = HUGE_PAGE if rounded >= 4 * HUGE_PAGE else ALIGNMENT
-    raw = malloc(rounded + alignment)
+    raw = get(rounded)
     if raw == NULL:
         release()
-        raw = malloc(rounded + alignment)
+        raw = get(rounded)
     if raw == NULL:
         raise MemoryError(f"cannot allocate {rounded} bytes")
+    alignment = alignment_of(rounded)
     block.raw = raw
     block.data = <char*>((<uintptr_t>raw + alignment - 1) // alignment * alignment)
     if alignment == HUGE_PAGE:
-        FC_ADVISE_HUGE(block.data, rounded // HUGE_PAGE * HUGE_PAGE)
+        fc_advise_huge(block.data, rounded // HUGE_PAGE * HUGE_PAGE)
     return block
+
+
+cdef inline size_t alignment_of(size_t size) noexcept nogil:
+    return HUGE_PAGE if size >= HUGE_PAGE else ALIGNMENT
+
+
+cdef void* get(size_t size) noexcept nogil:
+    """Room for an aligned block of that size."""
+    cdef size_t alignment = alignment_of(size)
+    return fc_map(size + alignment) if alignment == HUGE_PAGE else malloc(size + alignment)
+
+
+cdef void give_back(void* raw, size_t size) noexcept nogil:
+    cdef size_t alignment = alignment_of(size)
+    if alignment == HUGE_PAGE:
+        fc_unmap(raw, size + alignment)
+    else:
+        free(raw)
 
 
 cdef object new_array(
@@ -171,14 +197,10 @@ def release():
     cdef Free* block
     cdef size_t released = kept
     cdef int shelf
-    cdef void* raw
     for shelf in range(SHELVES):
         while shelves[shelf] != NULL:
             block = shelves[shelf]
             shelves[shelf] = block.next
-            raw = block.raw
-            free(raw)
+            give_back(block.raw, block.size)
     kept = 0
-    # The C library keeps freed blocks as well, once it has seen large ones come and go.
-    FC_TRIM()
     return released
