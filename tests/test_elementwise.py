@@ -122,3 +122,11 @@ def test_empty_arrays_are_different_arrays():
     fastconv.release_memory()
     del array
     assert [int(a.min()) for a in arrays] == [int(a.max()) for a in arrays] == list(range(8))
+
+
+def test_too_many_dimensions_name_the_argument_that_has_them():
+    five = np.ones((1, 1, 1, 1, 1), np.float32)
+    with pytest.raises(ValueError, match=r"^x\b.*4 dimensions"):
+        fastconv.relu(five)
+    with pytest.raises(ValueError, match=r"^dy\b.*4 dimensions"):
+        fastconv.relu_backward(five, five)

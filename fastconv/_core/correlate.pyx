@@ -113,7 +113,7 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
         ci0 = ci_index * p.ci_block
         ci_len = min(p.ci_block, p.CI - ci0)
         if packs and p.lanewise:
-            # The nest adds a lane's channel, which counts from the group's first.
+            # The nest adds a lane's channel.
             first = p.lanes[task.lanes0].c0
             pack_source(run, &task, first, lanes_end(p, &task), scratch, &src)
             src.data -= first * size

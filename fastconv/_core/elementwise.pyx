@@ -47,7 +47,7 @@ cdef bint dense_channels_last(cnp.ndarray value):
         .flags.c_contiguous)
 
 
-cdef cnp.ndarray run_pass(cnp.ndarray a, cnp.ndarray b, int typenum):
+cdef cnp.ndarray run_pass(cnp.ndarray a, str name, cnp.ndarray b, int typenum):
     """Over arrays in C order or channels-last; `a` (and `b` like it) are copied if in neither."""
     cdef Pass run
     cdef cnp.ndarray y
@@ -57,7 +57,7 @@ cdef cnp.ndarray run_pass(cnp.ndarray a, cnp.ndarray b, int typenum):
     if not channels_last and not cnp.PyArray_IS_C_CONTIGUOUS(a):
         a = np.ascontiguousarray(a)
     if a.ndim > 4:
-        raise ValueError(f"x: expected at most 4 dimensions, got {shape_text(a)}")
+        raise ValueError(f"{name}: expected at most 4 dimensions, got {shape_text(a)}")
     run.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
     y = new_array(a.ndim, <const Py_ssize_t*>a.shape, run.itemsize, channels_last)
     run.b = NULL
@@ -83,7 +83,7 @@ cdef cnp.ndarray copy_in_order(cnp.ndarray value, bint channels_last):
 
 def relu(x_):
     cdef cnp.ndarray x = array(x_, "x")
-    return run_pass(x, None, float_type([x], ["x"]))
+    return run_pass(x, "x", None, float_type([x], ["x"]))
 
 
 def relu_backward(dy_, y_):
@@ -91,7 +91,7 @@ def relu_backward(dy_, y_):
     cdef cnp.ndarray y = array(y_, "y")
     if (<object>dy).shape != (<object>y).shape:
         raise ValueError(f"y: expected dy's shape {shape_text(dy)}, got {shape_text(y)}")
-    return run_pass(dy, y, float_type([dy, y], ["dy", "y"]))
+    return run_pass(dy, "dy", y, float_type([dy, y], ["dy", "y"]))
 
 
 # ---- memory order -----------------------------------------------------------------------------
