@@ -19,7 +19,7 @@ end of the task.
 
 from libc.string cimport memcpy, memset
 
-from fastconv._core.geometry cimport Axis
+from fastconv._core.geometry cimport Axis, span
 from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_tile_fn, tile_of
 from fastconv._core.pack cimport Box, Image, pack_pixels
 from fastconv._core.plan cimport ColumnTile, Lanes, Part, Plan
@@ -269,26 +269,6 @@ cdef void pack_source(
     if not p.padded:
         box.x0, box.x1 = max(box.x0, 0), min(box.x1, p.src_w)
     pack_pixels(p.leaves, p.itemsize, run.src, &box, scratch, view)
-
-
-cdef void span(
-    const Axis* axes, int count, Py_ssize_t b0, Py_ssize_t b1, Py_ssize_t* low, Py_ssize_t* high
-) noexcept nogil:
-    """Source positions [low, high) that outputs [b0, b1) of every phase may read."""
-    cdef Py_ssize_t a, b, i1
-    cdef int phase
-    cdef bint any = False
-    low[0] = high[0] = 0
-    for phase in range(count):
-        i1 = min(b1, axes[phase].n)
-        if axes[phase].taps == 0 or i1 <= b0:
-            continue
-        a = b0 * axes[phase].stride + axes[phase].offset
-        b = ((i1 - 1) * axes[phase].stride + axes[phase].offset
-             + (axes[phase].taps - 1) * axes[phase].offset_step + 1)
-        low[0] = min(low[0], a) if any else a
-        high[0] = max(high[0], b) if any else b
-        any = True
 
 
 cdef void scratch_image(

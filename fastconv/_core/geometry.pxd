@@ -28,3 +28,6 @@ cdef Py_ssize_t first_valid(const Axis* axis, Py_ssize_t t) noexcept nogil
 cdef Py_ssize_t end_valid(const Axis* axis, Py_ssize_t t) noexcept nogil
 cdef void valid_taps(
     const Axis* axis, Py_ssize_t i, Py_ssize_t* t0, Py_ssize_t* t1) noexcept nogil
+cdef void span(
+    const Axis* axes, int count, Py_ssize_t b0, Py_ssize_t b1, Py_ssize_t* low, Py_ssize_t* high
+) noexcept nogil

@@ -85,3 +85,23 @@ cdef void valid_taps(
         t1[0] = t0[0]
     else:
         t1[0] = max(t0[0], min((axis.source - 1 - at) // axis.offset_step + 1, axis.taps))
+
+
+cdef void span(
+    const Axis* axes, int count, Py_ssize_t b0, Py_ssize_t b1, Py_ssize_t* low, Py_ssize_t* high
+) noexcept nogil:
+    """Source positions [low, high) that outputs [b0, b1) of every phase may read."""
+    cdef Py_ssize_t a, b, i1
+    cdef int phase
+    cdef bint any = False
+    low[0] = high[0] = 0
+    for phase in range(count):
+        i1 = min(b1, axes[phase].n)
+        if axes[phase].taps == 0 or i1 <= b0:
+            continue
+        a = b0 * axes[phase].stride + axes[phase].offset
+        b = ((i1 - 1) * axes[phase].stride + axes[phase].offset
+             + (axes[phase].taps - 1) * axes[phase].offset_step + 1)
+        low[0] = min(low[0], a) if any else a
+        high[0] = max(high[0], b) if any else b
+        any = True

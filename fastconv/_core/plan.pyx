@@ -26,7 +26,7 @@ task's pixels pass by.
 from libc.stdlib cimport calloc, free
 
 from fastconv._core.geometry cimport (
-    Axis, Geometry, end_valid, first_valid, forward_axis, gradient_axes, valid_taps)
+    Axis, Geometry, end_valid, first_valid, forward_axis, gradient_axes, span, valid_taps)
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_NR, fc_leaves
 
 # Below this many reduced channels a part of a tile is too short a call.
@@ -265,16 +265,8 @@ cdef int order_kernel(Plan* p) except -1:
 
 cdef Py_ssize_t axis_span(const Axis* axes, int count, Py_ssize_t n) noexcept nogil:
     """Source positions that n outputs of every phase may read, padding included."""
-    cdef Py_ssize_t low = 0, high = 0, a, b
-    cdef bint any = False
-    cdef int i
-    for i in range(count):
-        if axes[i].taps:
-            a = axes[i].offset
-            b = (n - 1) * axes[i].stride + a + (axes[i].taps - 1) * axes[i].offset_step + 1
-            low = min(low, a) if any else a
-            high = max(high, b) if any else b
-            any = True
+    cdef Py_ssize_t low, high
+    span(axes, count, 0, n, &low, &high)
     return high - low
 
 
@@ -466,14 +458,14 @@ cdef bint is_flat(const Plan* p) noexcept nogil:
 
 cdef int plan_pixel_lanes(Plan* p) except -1:
     """Lanes are neighbouring pixels of a plane, rows of the tile are output channels."""
-    cdef Py_ssize_t span = axis_span(p.w, p.n_w, p.w[0].n), base_rows = p.h[0].n
+    cdef Py_ssize_t reach = axis_span(p.w, p.n_w, p.w[0].n), base_rows = p.h[0].n
     cdef Py_ssize_t run, in_rows
     cdef double cycles = 0
     cdef int width
     p.flat = is_flat(p)
     p.ci_block = p.CI
     p.split_columns = p.w[0].stride
-    p.src_pitch = ceil_div(span, p.split_columns) * p.split_columns
+    p.src_pitch = ceil_div(reach, p.split_columns) * p.split_columns
     # Rows of a task: what fits the scratch, and enough of them to be worth a task.
     p.rows = max(base_rows, 1)
     while p.rows > 1 and (planes_elements(p) * p.itemsize > SCRATCH_BYTES or (
