@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from fastconv._core import caches as _caches
 from fastconv._core import isa as _isa
 from fastconv._core import memory as _memory
 from fastconv._core import threads as _threads
@@ -163,18 +163,7 @@ def cache_sizes() -> dict[str, int]:
     >>> all(size > 0 for size in fastconv.cache_sizes().values())
     True
     """
-    units = {"K": 1 << 10, "M": 1 << 20}
-    sizes = {}
-    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        try:
-            level, kind, size = (
-                (index / name).read_text().strip() for name in ("level", "type", "size")
-            )
-        except OSError:
-            continue
-        if kind != "Instruction" and size[-1:] in units:
-            sizes[f"L{level}"] = int(size[:-1]) * units[size[-1]]
-    return sizes
+    return _caches.sizes()
 
 
 def info() -> dict[str, Any]:

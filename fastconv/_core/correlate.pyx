@@ -17,6 +17,7 @@ A planar destination is collected as pixels of lanes in the task's scratch and t
 end of the task.
 """
 
+from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
 from fastconv._core.geometry cimport Axis, span
@@ -34,6 +35,7 @@ cdef struct Run:
     char* packed
     char* scratch             # per thread: source, then destination
     bint relu
+    bint streams
 
 cdef struct Task:
     Py_ssize_t n0, n1, g, b0, b1, c0, c1, lanes0, lanes1
@@ -52,8 +54,15 @@ cdef void correlate(
     cdef Run run
     run.p, run.src, run.dst, run.kernel, run.bias = plan, src, dst, kernel, bias
     run.packed, run.scratch, run.relu = packed, scratch, relu
+    run.streams = plan.streams and is_aligned(plan, dst)
     parallel_for(plan.G * plan.n_lanes, team, pack_kernel_task, &run)
     parallel_for(plan.n_tasks, team, correlate_task, &run)
+
+
+cdef bint is_aligned(const Plan* p, const Image* dst) noexcept nogil:
+    """Whether every vector of lanes begins at a multiple of its size."""
+    return (<uintptr_t>dst.data % (p.vf * p.itemsize) == 0 and dst.sn % p.vf == 0
+            and dst.sh % p.vf == 0 and dst.sw % p.vf == 0 and (p.G == 1 or p.CO % p.vf == 0))
 
 
 # ---- the kernel -------------------------------------------------------------------------------
@@ -133,6 +142,8 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
     # end: ci_index
     if p.dst_scratch > 0:
         write_planes(run, &task, &dst)
+    if run.streams:
+        p.leaves.fence()
 
 
 cdef inline Py_ssize_t lanes_end(const Plan* p, const Task* task) noexcept nogil:
@@ -169,7 +180,7 @@ cdef void sweep(
     cdef ColumnTile* tile
     cdef Part all
     cdef bint first = ci0 == 0, last = ci0 + ci_len == p.CI
-    cdef bint starts
+    cdef bint starts, alone
     cdef fc_tile t
     t.lanes = lanes.count
     t.row_bias = NULL
@@ -191,16 +202,20 @@ cdef void sweep(
         starts = tile.part0 < tile.part1 and (
             p.parts[tile.part0].j0 == tile.j0 and p.parts[tile.part0].j1 == tile.j1)
         t.accumulate, t.relu, t.lane_bias = not first, False, bias if first else NULL
+        t.stream = False
         if first and not starts:
             # No tap is valid for every column: begin with the bias alone.
             run_part(p, task, h, w, &all, ci_len, src, dst, lanes, &t)
             t.accumulate, t.lane_bias = True, NULL
         for at in range(tile.part0, tile.part1):
-            t.relu = run.relu and last and starts and tile.part1 - tile.part0 == 1
+            alone = last and starts and tile.part1 - tile.part0 == 1
+            t.relu = run.relu and alone
+            # What is added to soon stays in the caches.
+            t.stream = run.streams and alone and lanes.c0 % p.vf == 0
             run_part(p, task, h, w, &p.parts[at], ci_len, src, dst, lanes, &t)
             t.accumulate, t.lane_bias = True, NULL
         if run.relu and last and not t.relu:
-            t.relu = True
+            t.relu, t.stream = True, False
             run_part(p, task, h, w, &all, ci_len, src, dst, lanes, &t)
     # end: index
 

@@ -22,6 +22,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         Py_ssize_t lanes
         int accumulate
         int relu
+        int stream
 
     ctypedef void (*fc_tile_fn)(const fc_tile* t) noexcept nogil
     ctypedef void (*fc_transpose_fn)(
@@ -48,6 +49,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t plane) noexcept nogil
 
     ctypedef double (*fc_roof_fn)(Py_ssize_t n) noexcept nogil
+    ctypedef void (*fc_fence_fn)() noexcept nogil
 
     ctypedef struct fc_leaves:
         int vf
@@ -61,6 +63,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_max_pool_fn max_pool
         fc_unpool_fn unpool
         fc_roof_fn roof
+        fc_fence_fn fence
 
     ctypedef struct fc_isa:
         const char* name

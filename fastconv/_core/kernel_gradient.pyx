@@ -23,6 +23,7 @@ chunks.  So no two threads write one place, and the bits do not depend on the te
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
+from fastconv._core.caches cimport L2_BYTES
 from fastconv._core.geometry cimport Axis, Geometry, end_valid, first_valid, forward_axis
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile, tile_of
 from fastconv._core.pack cimport Box, Image, pack_pixels
@@ -32,8 +33,7 @@ from fastconv._core.threads cimport parallel_for
 
 # A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
 cdef Py_ssize_t BLOCK_PIXELS = 256
-cdef Py_ssize_t SCRATCH_BYTES = 2097152
-cdef Py_ssize_t L2_BYTES = 524288
+cdef Py_ssize_t SCRATCH_BYTES = 2 * L2_BYTES
 cdef Py_ssize_t WHOLE_BYTES = 262144
 cdef Py_ssize_t ENOUGH_TASKS = 16
 cdef Py_ssize_t PARTIAL_BYTES = 4194304
@@ -94,7 +94,7 @@ cdef KernelGradientPlan make_kernel_plan(
 
     # Blocks of pixels.
     enough = BLOCK_PIXELS
-    if p.G * R * p.V * p.vf * itemsize > L2_BYTES:
+    if p.G * R * p.V * p.vf * itemsize > L2_BYTES // 2:
         enough *= 4      # each block reads and writes a partial kernel that no L2 cache holds
     p.columns = max(OW, 1)
     if OH == 1 and p.KH == 1 and p.KW == 1:
@@ -236,7 +236,7 @@ cdef void sum_block(
     t.a_t, t.a_u, t.a_k = x.sn, p.h.stride * x.sh, p.w.stride * x.sw
     t.b_t, t.b_u, t.b_k = dy.sn, dy.sh, dy.sw
     t.lane_bias = t.row_bias = NULL
-    t.lanes, t.accumulate, t.relu = lanes.count, accumulate, False
+    t.lanes, t.accumulate, t.relu, t.stream = lanes.count, accumulate, False, False
     t.c = partial + lanes.c0 * size
     t.nt = pixels.n1 - pixels.n0
     taps_of_unit = 1 if p.padded else taps

@@ -41,6 +41,7 @@ cdef struct Plan:
     Py_ssize_t n_images, n_rows, n_columns, n_splits   # tasks: x G
     Py_ssize_t split                # blocks of lanes per task
     Py_ssize_t n_tasks
+    bint streams                    # results go past the caches, where they are aligned
     # ---- pixels in the lanes ----
     bint pixel_lanes
     bint flat                       # lanes run on over the ends of rows

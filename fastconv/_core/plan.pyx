@@ -25,6 +25,7 @@ task's pixels pass by.
 
 from libc.stdlib cimport calloc, free
 
+from fastconv._core.caches cimport L2_BYTES, L3_BYTES
 from fastconv._core.geometry cimport (
     Axis, Geometry, end_valid, first_valid, forward_axis, gradient_axes, span, valid_taps)
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_NR, fc_leaves
@@ -32,8 +33,11 @@ from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_NR, fc_leaves
 # Below this many reduced channels a part of a tile is too short a call.
 FEW_CHANNELS = 16
 # Bytes of the L2 cache that the packed kernel, and each scratch, may take.
-cdef Py_ssize_t PANEL_BYTES = 393216
-cdef Py_ssize_t SCRATCH_BYTES = 262144
+cdef Py_ssize_t PANEL_BYTES = L2_BYTES // 8 * 3
+cdef Py_ssize_t SCRATCH_BYTES = L2_BYTES // 4
+# A call that moves so many bytes streams its result: its first lines would be gone from the last
+# cache before anyone came to read them.
+cdef Py_ssize_t STREAM_BYTES = L3_BYTES // 4
 # A task has enough pixels to read a block of packed kernel for and enough work to be handed out;
 # there are enough tasks to share among many threads.
 cdef Py_ssize_t TASK_PIXELS = 192
@@ -315,6 +319,9 @@ cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
         p.split = max(p.n_lanes // ceil_div(ENOUGH_TASKS, tasks), 1)
     if p.lanewise and packs:
         p.split = min(p.split, packed_blocks(p))
+    p.streams = not dst_planar and p.itemsize * p.N * p.G * (
+        (p.CO if p.lanewise else p.CI) * p.src_h * p.src_w
+        + p.CO * p.dst_h * p.dst_w) >= STREAM_BYTES
     if dst_planar:
         lanes = SCRATCH_BYTES // p.itemsize // max(destination_pixels(p), 1)
         p.split = max(min(p.split, lanes // (p.lanes[0].nr * p.vf)), 1)

@@ -154,7 +154,7 @@ cdef void sweep_row(
             t.nu, t.a_u, t.b_u = t1 - t0, h.tap_step * p.KW, h.offset_step * p.src_pitch
             t.nk, t.a_k, t.b_k = taps, every * w.tap_step, shift
         t.accumulate = ci0 > 0 or part > 0
-        t.relu = relu and part == parts - 1
+        t.relu, t.stream = relu and part == parts - 1, False
         if part > 0:
             t.row_bias = NULL
         run_lanes(p, rows, dst, &t)

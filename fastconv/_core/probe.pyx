@@ -62,7 +62,7 @@ def tile(str name, int mr, int nr, str dtype):
     t.a_off, t.c_off, t.lane_bias, t.row_bias = a_off, c_off, NULL, NULL
     t.a_t = t.a_u = t.b_t = t.b_u = 0
     t.a_k, t.b_k, t.nt, t.nu, t.nk = 1, width, 1, 1, DEPTH
-    t.lanes, t.accumulate, t.relu = width, False, False
+    t.lanes, t.accumulate, t.relu, t.stream = width, False, False, False
     while time.perf_counter() < end:
         start = time.perf_counter()
         for _ in range(calls):

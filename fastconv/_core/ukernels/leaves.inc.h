@@ -38,6 +38,7 @@ static const fc_leaves FC_N(leaves) = {
     .max_pool = FC_N(max_pool),
     .unpool = FC_N(unpool),
     .roof = FC_N(roof),
+    .fence = FC_N(fence),
 };
 #undef FC_COUNT
 #undef FC_ENTRY

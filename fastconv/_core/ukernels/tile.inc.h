@@ -62,8 +62,15 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
         FC_UNROLL
         for (int v = 0; v < NR; v++) {
             acc[p][v] = (V){0};
-            /* The line that is stored to comes from memory while the sum runs. */
-            __builtin_prefetch((const T *)t->c + t->c_off[p] + v * VF, 1);
+        }
+    }
+    if (!t->stream) {
+        /* The lines that are stored to come from memory while the sum runs. */
+        FC_UNROLL
+        for (int p = 0; p < MR; p++) {
+            FC_UNROLL
+            for (int v = 0; v < NR; v++)
+                __builtin_prefetch((const T *)t->c + t->c_off[p] + v * VF, 1);
         }
     }
     const ptrdiff_t a_k = t->a_k, b_k = t->b_k;
@@ -118,8 +125,15 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
                 FC_UNROLL
                 for (int p = 0; p < MR; p++) acc[p][v] = FC_N(relu)(acc[p][v]);
             }
-            FC_UNROLL
-            for (int p = 0; p < MR; p++) FC_N(store)((T *)t->c + t->c_off[p] + v * VF, acc[p][v]);
+            if (t->stream) {
+                FC_UNROLL
+                for (int p = 0; p < MR; p++)
+                    FC_N(stream)((T *)t->c + t->c_off[p] + v * VF, acc[p][v]);
+            } else {
+                FC_UNROLL
+                for (int p = 0; p < MR; p++)
+                    FC_N(store)((T *)t->c + t->c_off[p] + v * VF, acc[p][v]);
+            }
         }
     }
     if (whole < NR) {

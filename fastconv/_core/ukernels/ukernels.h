@@ -43,6 +43,8 @@ typedef struct {
     ptrdiff_t lanes;
     int accumulate;
     int relu;
+    int stream; /* c goes past the caches: every c + c_off[p] is aligned to a vector, and a leaf
+                   `fence` follows before anyone reads it */
 } fc_tile;
 
 typedef void (*fc_tile_fn)(const fc_tile *t);
@@ -91,6 +93,9 @@ typedef void (*fc_max_pool_fn)(const fc_pool *p);
 typedef ptrdiff_t (*fc_unpool_fn)(void *dx, const void *dy, const int32_t *indices,
                                   ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t plane);
 
+/* Makes what tiles have streamed visible to all threads. */
+typedef void (*fc_fence_fn)(void);
+
 /* n rounds of FC_ROOF_FMAS independent vector FMAs in registers: the peak to measure tiles by. */
 typedef double (*fc_roof_fn)(ptrdiff_t n);
 
@@ -107,6 +112,7 @@ typedef struct {
     fc_max_pool_fn max_pool;
     fc_unpool_fn unpool;
     fc_roof_fn roof;
+    fc_fence_fn fence;
 } fc_leaves;
 
 typedef struct {

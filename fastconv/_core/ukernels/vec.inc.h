@@ -13,6 +13,28 @@ typedef I FC_N(uivec) __attribute__((vector_size(FC_VBYTES), aligned(sizeof(T)),
 FC_INLINE V FC_N(load)(const T *p) { return *(const FC_N(uvec) *)p; }
 FC_INLINE void FC_N(store)(T *p, V x) { *(FC_N(uvec) *)p = x; }
 
+/* Stores a whole vector to an aligned place past the caches: the line is not read first, as a plain
+ * store would, and pushes nothing out.  gcc has no portable spelling for it. */
+FC_INLINE void FC_N(stream)(T *p, V x)
+{
+#if FC_X86_64 && FC_VBYTES == 64
+    __asm__ volatile("vmovntps %1, %0" : "=m"(*(V *)p) : "v"(x));
+#elif FC_X86_64 && FC_VBYTES == 32
+    __asm__ volatile("vmovntps %1, %0" : "=m"(*(V *)p) : "x"(x));
+#elif FC_X86_64
+    __asm__ volatile("movntps %1, %0" : "=m"(*(V *)p) : "x"(x));
+#else
+    FC_N(store)(p, x);
+#endif
+}
+
+static void FC_N(fence)(void)
+{
+#if FC_X86_64
+    __asm__ volatile("sfence" ::: "memory");
+#endif
+}
+
 /* max(x, 0) that keeps NaN. */
 FC_INLINE V FC_N(relu)(V x) { return (V)((FC_N(ivec))x & ~(FC_N(ivec))(x < 0)); }
 
