@@ -25,8 +25,14 @@ FLOORS = (
     ("fastconv._core.isa", "fastconv._core.threads", "fastconv._core.memory", "fastconv._core.caches"),
     ("fastconv._core.geometry", "fastconv._core.pack"),
     ("fastconv._core.plan",),
-    ("fastconv._core.correlate",),
-    ("fastconv._core.arguments", "fastconv._core.planes", "fastconv._core.kernel_gradient"),
+    ("fastconv._core.task",),
+    (
+        "fastconv._core.arguments",
+        "fastconv._core.correlate",
+        "fastconv._core.depthwise",
+        "fastconv._core.planes",
+        "fastconv._core.kernel_gradient",
+    ),
     (
         "fastconv._core.conv",
         "fastconv._core.pooling",

@@ -14,7 +14,8 @@ import numpy as np
 from fastconv._core.arguments cimport (
     array, check_out, contiguous, float_type, image, image_array, integer,
     is_channels_last, is_planar, shape_text, window, writable_in_place)
-from fastconv._core.correlate cimport correlate, scratch_bytes
+from fastconv._core.correlate cimport correlate
+from fastconv._core.depthwise cimport depthwise
 from fastconv._core.pack cimport Image
 from fastconv._core.geometry cimport Geometry
 from fastconv._core.isa cimport fc_leaves, leaves
@@ -23,6 +24,7 @@ from fastconv._core.kernel_gradient cimport (
 from fastconv._core.memory cimport Block, new_array, take
 from fastconv._core.plan cimport CorrelationPlan, make_plan
 from fastconv._core.planes cimport correlate_planes
+from fastconv._core.task cimport scratch_bytes
 from fastconv._core.threads cimport team_size
 
 cnp.import_array()
@@ -99,6 +101,8 @@ cdef int run_correlation(
     with nogil:
         if plan.p.pixel_lanes:
             correlate_planes(&plan.p, src, k, padded_bias, dst, relu, scratch, team)
+        elif plan.p.lanewise:
+            depthwise(&plan.p, src, k, padded_bias, dst, relu, packed, scratch, team)
         else:
             correlate(&plan.p, src, k, padded_bias, dst, relu, packed, scratch, team)
     return 0

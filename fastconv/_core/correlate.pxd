@@ -4,4 +4,3 @@ from fastconv._core.plan cimport Plan
 cdef void correlate(
     const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,
     bint relu, char* packed, char* scratch, int team) noexcept nogil
-cdef Py_ssize_t scratch_bytes(const Plan* plan) noexcept nogil

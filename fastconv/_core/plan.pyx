@@ -48,7 +48,7 @@ cdef Py_ssize_t ENOUGH_TASKS = 32
 cdef Py_ssize_t WIDEST_STRIDE = 8
 # What a call of the tile costs beside its FMAs.
 cdef double TILE_CYCLES = 100
-# Channels of a depthwise convolution that are packed at a time.
+# The fewest channels of a depthwise convolution that a task works on.
 PACKED_LANES = 64
 
 
@@ -191,7 +191,7 @@ cdef Py_ssize_t cut_tile(
 
 cdef int cut_columns(Plan* p) except -1:
     """Tiles and parts of every width, phase and block of columns."""
-    cdef Py_ssize_t n_tiles, n_parts, cb, j, end, mr, joined, entry
+    cdef Py_ssize_t n_tiles, n_parts, cb, j, end, stop, mr, joined, entry
     cdef int nr, pw, round
     cdef Axis* w
     cdef ColumnTile tile
@@ -201,18 +201,17 @@ cdef int cut_columns(Plan* p) except -1:
         for nr in range(1, FC_MAX_NR + 1):
             for pw in range(p.n_w):
                 w = &p.w[pw]
-                mr = 0
-                if uses_width(p, nr):
-                    mr = tile_height(p.leaves, min(w.n, p.columns), nr, &joined)
                 for cb in range(p.n_columns):
                     p.tile0[entry] = n_tiles
                     entry += 1
-                    if mr == 0:
+                    if not uses_width(p, nr):
                         continue
                     j = cb * p.columns
                     end = min(j + p.columns, w.n)
                     while j < end:
-                        tile.j0, tile.j1 = j, min(j + mr, end)
+                        stop = end_of_run(w, j, end) if p.lanewise and not p.padded else end
+                        mr = tile_height(p.leaves, stop - j, nr, &joined)
+                        tile.j0, tile.j1 = j, j + mr
                         tile.part0 = n_parts
                         n_parts += cut_tile(p, w, &tile, p.parts + n_parts if round else NULL)
                         tile.part1 = n_parts
@@ -225,6 +224,18 @@ cdef int cut_columns(Plan* p) except -1:
             p.tiles = <ColumnTile*>table(n_tiles, sizeof(ColumnTile))
             p.parts = <Part*>table(n_parts, sizeof(Part))
     return 0
+
+
+cdef Py_ssize_t end_of_run(const Axis* w, Py_ssize_t j, Py_ssize_t end) noexcept nogil:
+    """One past the columns from j on that see the same taps."""
+    cdef Py_ssize_t u0, u1, v0, v1
+    valid_taps(w, j, &u0, &u1)
+    v0, v1 = u0, u1
+    while j < end and v0 == u0 and v1 == u1:
+        j += 1
+        if j < end:
+            valid_taps(w, j, &v0, &v1)
+    return j
 
 
 cdef bint uses_width(const Plan* p, int nr) noexcept nogil:
@@ -317,19 +328,10 @@ cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
     p.split = p.n_lanes
     if tasks < ENOUGH_TASKS and tasks > 0:
         p.split = max(p.n_lanes // ceil_div(ENOUGH_TASKS, tasks), 1)
-    if p.lanewise and packs:
-        p.split = min(p.split, packed_blocks(p))
-    p.streams = not dst_planar and p.itemsize * p.N * p.G * (
-        (p.CO if p.lanewise else p.CI) * p.src_h * p.src_w
-        + p.CO * p.dst_h * p.dst_w) >= STREAM_BYTES
     if dst_planar:
         lanes = SCRATCH_BYTES // p.itemsize // max(destination_pixels(p), 1)
         p.split = max(min(p.split, lanes // (p.lanes[0].nr * p.vf)), 1)
     p.n_splits = ceil_div(p.n_lanes, p.split)
-    if p.lanewise:
-        # The last block may share channels with the one before it: one task must have both.
-        p.split = max(p.split, 2)
-        p.n_splits = max(p.n_lanes // p.split, 1)
     p.n_tasks = tasks * p.n_splits
 
 
@@ -343,17 +345,7 @@ cdef Py_ssize_t source_elements(const Plan* p, Py_ssize_t images, Py_ssize_t row
 
 cdef Py_ssize_t source_channels(const Plan* p) noexcept nogil:
     """Channels of a packed pixel."""
-    if not p.lanewise:
-        return p.ci_block
-    return min(p.V, (2 * packed_blocks(p) - 1) * p.lanes[0].nr) * p.vf
-
-
-cdef Py_ssize_t packed_blocks(const Plan* p) noexcept nogil:
-    """Blocks of lanes that a depthwise task packs; the last one has less than twice as many."""
-    cdef Py_ssize_t pixels = axis_span(p.h, p.n_h, 2) * axis_span(p.w, p.n_w, p.columns)
-    if pixels * p.V * p.vf * p.itemsize <= SCRATCH_BYTES:
-        return p.n_lanes        # whole pixels are one copy a row
-    return max(PACKED_LANES // (p.lanes[0].nr * p.vf), 2)
+    return split_lanes(p) if p.lanewise else p.ci_block
 
 
 cdef Py_ssize_t destination_pixels(const Plan* p) noexcept nogil:
@@ -411,12 +403,13 @@ cdef CorrelationPlan make_plan(
     if p.pixel_lanes:
         plan_pixel_lanes(p)
     elif p.lanewise:
-        p.n_lanes = cut_lanes(leaves, p.V, p.CO, min(p.V, FC_LANEWISE_NR), &p.lanes)
-        fill_last_lanes(p)
-        plan_channel_lanes(p, src_planar or p.lanes[0].count < p.lanes[0].nr * p.vf, dst_planar)
+        plan_depthwise(p, src_planar, dst_planar)
     else:
         p.n_lanes = cut_lanes(leaves, p.V, p.CO, width, &p.lanes)
         plan_channel_lanes(p, src_planar, dst_planar)
+    # A planar destination is written in pieces of lines.
+    p.streams = not dst_planar and not p.pixel_lanes and p.itemsize * N * (
+        <double>g.IC * g.IH * g.IW + <double>g.OC * g.OH * g.OW) >= STREAM_BYTES
     return plan
 
 
@@ -505,6 +498,33 @@ cdef Py_ssize_t planes_elements(const Plan* p) noexcept nogil:
     return p.ci_block * axis_span(p.h, p.n_h, p.rows) * p.src_pitch
 
 
+# ---- depthwise -----------------------------------------------------------------------------------
+
+cdef int plan_depthwise(Plan* p, bint src_planar, bint dst_planar) except -1:
+    """Lanes are the channels of both sides, rows of the tile are pixels.
+
+    A tile's pixels all see the same taps, so nothing is packed between zeros, unless most
+    columns see the border.
+    """
+    cdef Py_ssize_t width
+    cdef bint packs
+    p.n_lanes = cut_lanes(p.leaves, p.V, p.CO, <int>min(p.V, FC_LANEWISE_NR), &p.lanes)
+    fill_last_lanes(p)
+    width = p.lanes[0].nr * p.vf
+    p.ci_block = p.n_ci = p.n_columns = p.images = 1
+    p.columns = max(p.w[0].n, 1)
+    p.padded = most_see_the_border(p)
+    packs = src_planar or p.padded or p.lanes[0].count < width
+    cut_depthwise_tasks(p, packs, dst_planar)
+    cut_columns(p)
+    order_kernel(p)
+    p.packed_size = p.V * p.vf * p.KH * p.KW
+    # A tile's last vector may read past the last packed pixel.
+    p.src_scratch = source_elements(p, p.images, p.rows) + FC_LANEWISE_NR * p.vf if packs else 0
+    p.dst_scratch = destination_pixels(p) * split_lanes(p) if dst_planar else 0
+    return 0
+
+
 cdef void fill_last_lanes(Plan* p) noexcept nogil:
     """Move the last block back until its lanes are all channels: some are computed twice.
 
@@ -517,16 +537,60 @@ cdef void fill_last_lanes(Plan* p) noexcept nogil:
         last.c0, last.count = p.CO - width, width
 
 
-cdef bint reaches_padding(const Plan* p) noexcept nogil:
-    """Whether some tap of some column lies outside the source."""
+cdef bint most_see_the_border(const Plan* p) noexcept nogil:
+    """Whether fewer than half of the columns see all taps."""
+    cdef Py_ssize_t all = 0, columns = 0, j, u0, u1
     cdef int pw
-    cdef Py_ssize_t u
     for pw in range(p.n_w):
-        for u in range(p.w[pw].taps):
-            if first_valid(&p.w[pw], u) > 0 or end_valid(&p.w[pw], u) < p.w[pw].n:
-                return True
-    return False
+        for j in range(p.w[pw].n):
+            valid_taps(&p.w[pw], j, &u0, &u1)
+            all += u1 - u0 == p.w[pw].taps
+        columns += p.w[pw].n
+    return 2 * all < columns
 
+
+cdef void cut_depthwise_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
+    """Rows, images and lanes of a task: what it reads and writes stays in the L2 cache."""
+    cdef Py_ssize_t base_rows = max(p.h[0].n, 1), fewest, most
+    cdef Py_ssize_t budget = 2 * SCRATCH_BYTES // p.itemsize
+    cdef Py_ssize_t pixels
+    p.split, p.rows = p.n_lanes, min(base_rows, 4)
+    # Whole pixels are one stretch of memory; but a few rows of them have to fit.
+    fewest = max(PACKED_LANES // (p.lanes[0].nr * p.vf), 2)
+    while p.split > fewest and depthwise_elements(p) > budget:
+        p.split = max(p.split // 2, fewest)
+    while p.rows < base_rows:
+        p.rows += 1
+        if depthwise_elements(p) > budget or (
+                p.N * ceil_div(base_rows, p.rows) * (p.n_lanes // p.split) < ENOUGH_TASKS):
+            p.rows -= 1
+            break
+    while p.rows > 1 and depthwise_elements(p) > budget:
+        p.rows -= 1
+    p.rows = ceil_div(base_rows, ceil_div(base_rows, p.rows))
+    p.n_rows = ceil_div(base_rows, p.rows)
+    if p.n_rows == 1:
+        pixels = max(destination_pixels(p) * p.CO * p.KH * p.KW, 1)
+        most = min(<Py_ssize_t>(TASK_WORK / 4 / pixels), budget // max(depthwise_elements(p), 1))
+        p.images = max(min(most, p.N // (ENOUGH_TASKS // 4)), 1)
+    p.n_images = ceil_div(p.N, p.images)
+    # The last block may share channels with the one before it: one task must have both.
+    p.split = max(p.split, 2)
+    p.n_splits = max(p.n_lanes // p.split, 1)
+    p.n_tasks = p.n_images * p.n_rows * p.n_splits
+
+
+cdef Py_ssize_t depthwise_elements(const Plan* p) noexcept nogil:
+    """What a task reads and writes."""
+    return source_elements(p, p.images, p.rows) + destination_pixels(p) * split_lanes(p)
+
+
+cdef Py_ssize_t split_lanes(const Plan* p) noexcept nogil:
+    """Lanes of the widest split: of a depthwise convolution, the last one."""
+    return min((2 * p.split - 1 if p.lanewise else p.split) * p.lanes[0].nr, p.V) * p.vf
+
+
+# ---- channels in the lanes -----------------------------------------------------------------------
 
 cdef int plan_channel_lanes(Plan* p, bint packs, bint dst_planar) except -1:
     """Lanes are output channels, rows of the tile are pixels."""
@@ -537,23 +601,16 @@ cdef int plan_channel_lanes(Plan* p, bint packs, bint dst_planar) except -1:
     p.n_ci = max(ceil_div(p.CI, p.ci_block), 1)
     p.ci_block = ceil_div(ceil_div(p.CI, p.n_ci), 16) * 16 if p.n_ci > 1 else p.CI
     p.n_ci = max(ceil_div(p.CI, max(p.ci_block, 1)), 1)
-    p.padded = p.CI < FEW_CHANNELS and taps > 1 and (not p.lanewise or reaches_padding(p))
+    p.padded = p.CI < FEW_CHANNELS and taps > 1
     packs |= p.padded
-    p.merged = p.lanewise or (
-        p.n_ci == 1 and (packs or p.G == 1) and contiguous_taps(p.w, p.n_w))
+    p.merged = p.n_ci == 1 and (packs or p.G == 1) and contiguous_taps(p.w, p.n_w)
     cut_tasks(p, packs, dst_planar)
     cut_columns(p)
     order_kernel(p)
     p.packed_size = p.G * p.V * p.vf * max(p.CI * p.KH * p.KW, 1)
-    # A depthwise tile's last vector may read past the last packed pixel.
-    p.src_scratch = source_elements(p, p.images, p.rows) + FC_LANEWISE_NR * p.vf if packs else 0
+    p.src_scratch = source_elements(p, p.images, p.rows) if packs else 0
     p.dst_scratch = destination_pixels(p) * split_lanes(p) if dst_planar else 0
     return 0
-
-
-cdef Py_ssize_t split_lanes(const Plan* p) noexcept nogil:
-    """Lanes of the widest split: of a depthwise convolution, the last one."""
-    return min((2 * p.split - 1 if p.lanewise else p.split) * p.lanes[0].nr, p.V) * p.vf
 
 
 cdef Py_ssize_t max_taps(const Axis* axes, int count) noexcept nogil:

@@ -18,11 +18,11 @@ transposed (channels-last) into rows that no other task writes.
 
 from libc.string cimport memcpy, memset
 
-from fastconv._core.correlate cimport scratch_bytes
 from fastconv._core.geometry cimport Axis, span
 from fastconv._core.isa cimport FC_MAX_MR, fc_tile
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport Lanes, Plan, ceil_div, tallest_tile
+from fastconv._core.task cimport scratch_bytes
 from fastconv._core.threads cimport parallel_for
 
 cdef struct Run:

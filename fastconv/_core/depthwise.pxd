@@ -1,0 +1,6 @@
+from fastconv._core.pack cimport Image
+from fastconv._core.plan cimport Plan
+
+cdef void depthwise(
+    const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,
+    bint relu, char* packed, char* scratch, int team) noexcept nogil

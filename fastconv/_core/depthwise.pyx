@@ -1,0 +1,176 @@
+# cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
+"""The loop nest of a depthwise convolution, forward and gradient of the input.
+
+    dst[n, c, i, j] = sum over t, u of  src[n, c, row(i, t), column(j, u)] * k[c, t, u]
+
+Lanes are the channels of both operands, rows of the register tile are pixels that see the same
+taps.  There is little arithmetic for each byte, so the nest follows memory:
+
+    task   (images, rows, lane blocks)                  in parallel
+      phase
+        row                  wide tiles: up to MR pixels of a row
+          column tile
+            image
+              lane block     one call of the tile: sums t, u in registers
+        column tile          narrow tiles, at the border: pixels of several rows, then images
+          rows, images
+            lane block
+
+Tasks write disjoint pixels and channels of the destination, so no two threads write one place.
+(The last block of lanes may overlap the one before it: both are in one task.)
+"""
+
+from fastconv._core.geometry cimport Axis
+from fastconv._core.isa cimport FC_MAX_MR, fc_tile
+from fastconv._core.pack cimport Image
+from fastconv._core.plan cimport ColumnTile, Lanes, Part, Plan
+from fastconv._core.task cimport (
+    Run, Task, lanes_end, pack_source, run_tasks, scratch_bytes, scratch_image, unpack_task,
+    write_planes)
+
+
+cdef void depthwise(
+    const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,
+    bint relu, char* packed, char* scratch, int team
+) noexcept nogil:
+    run_tasks(plan, src, kernel, bias, dst, relu, packed, scratch, team, depthwise_task)
+
+
+cdef void depthwise_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
+    cdef Run* run = <Run*>context
+    cdef const Plan* p = run.p
+    cdef Task task
+    cdef Image src = run.src[0], dst = run.dst[0]
+    cdef Py_ssize_t first
+    cdef char* scratch = run.scratch + thread * scratch_bytes(p)
+    cdef int ph, pw
+    unpack_task(p, number, &task)
+    if p.src_scratch > 0:
+        first = p.lanes[task.lanes0].c0
+        pack_source(run, &task, first, lanes_end(p, &task), scratch, &src)
+        src.data -= first * p.itemsize
+    if p.dst_scratch > 0:
+        scratch_image(run, &task, scratch + p.src_scratch * p.itemsize, &dst)
+    for ph in range(p.n_h):
+        for pw in range(p.n_w):
+            sweep_wide(run, &task, ph, pw, &src, &dst)
+            sweep_narrow(run, &task, ph, pw, &src, &dst)
+    if p.dst_scratch > 0:
+        write_planes(run, &task, &dst)
+    if run.streams:
+        p.leaves.fence()
+
+
+cdef inline Py_ssize_t first_tile(const Plan* p, int nr, int pw) noexcept nogil:
+    return p.tile0[(nr - 1) * p.n_w + pw]
+
+
+cdef inline Py_ssize_t joined_rows(const Plan* p, int nr, const ColumnTile* tile) noexcept nogil:
+    """How many rows of so few columns fit a tile."""
+    return p.leaves.max_mr[nr - 1] // (tile.j1 - tile.j0)
+
+
+cdef void sweep_wide(
+    const Run* run, const Task* task, int ph, int pw, const Image* src, const Image* dst
+) noexcept nogil:
+    """One phase of a task: the tiles that a row's pixels fill."""
+    cdef const Plan* p = run.p
+    cdef Py_ssize_t i, n, at
+    cdef int nr
+    for i in range(task.b0, min(task.b1, p.h[ph].n)):
+        for nr in range(1, p.lanes[0].nr + 1):
+            for at in range(first_tile(p, nr, pw), first_tile(p, nr, pw + 1)):
+                if joined_rows(p, nr, &p.tiles[at]) < 2:
+                    for n in range(task.n0, task.n1):
+                        run_tile(run, task, ph, pw, nr, &p.tiles[at], n, 1, i, 1, src, dst)
+            # end: at
+        # end: nr
+    # end: i
+
+
+cdef void sweep_narrow(
+    const Run* run, const Task* task, int ph, int pw, const Image* src, const Image* dst
+) noexcept nogil:
+    """One phase of a task: the tiles that pixels of several rows and images fill."""
+    cdef const Plan* p = run.p
+    cdef Py_ssize_t at, i, n, rows, images, most
+    cdef Py_ssize_t end = min(task.b1, p.h[ph].n)
+    cdef const Py_ssize_t* valid = p.valid + 2 * ph * p.h[0].n
+    cdef int nr
+    for nr in range(1, p.lanes[0].nr + 1):
+        for at in range(first_tile(p, nr, pw), first_tile(p, nr, pw + 1)):
+            most = joined_rows(p, nr, &p.tiles[at])
+            if most < 2:
+                continue
+            i = task.b0
+            while i < end:
+                rows = 1
+                while (rows < most and i + rows < end
+                       and valid[2 * (i + rows)] == valid[2 * i]
+                       and valid[2 * (i + rows) + 1] == valid[2 * i + 1]):
+                    rows += 1
+                n = task.n0
+                while n < task.n1:
+                    images = min(most // rows, task.n1 - n)
+                    run_tile(run, task, ph, pw, nr, &p.tiles[at], n, images, i, rows, src, dst)
+                    n += images
+                i += rows
+            # end: i
+        # end: at
+    # end: nr
+
+
+cdef void run_tile(
+    const Run* run, const Task* task, int ph, int pw, int nr, const ColumnTile* tile,
+    Py_ssize_t n, Py_ssize_t images, Py_ssize_t i, Py_ssize_t rows,
+    const Image* src, const Image* dst
+) noexcept nogil:
+    """A tile's columns of some rows and images, for every block of nr vectors of the task."""
+    cdef const Plan* p = run.p
+    cdef const Axis* h = &p.h[ph]
+    cdef const Axis* w = &p.w[pw]
+    cdef Py_ssize_t a_off[FC_MAX_MR]
+    cdef Py_ssize_t c_off[FC_MAX_MR]
+    cdef Py_ssize_t q, r, j, block, at = 0, size = p.itemsize, width = nr * p.vf
+    cdef Py_ssize_t taps = p.KH * p.KW
+    cdef const Py_ssize_t* valid = p.valid + 2 * (ph * p.h[0].n + i)
+    cdef Py_ssize_t t0 = valid[0], u0 = 0
+    cdef Lanes* lanes
+    cdef const char* a
+    cdef const char* b
+    cdef char* c
+    cdef fc_tile t
+    for q in range(images):
+        for r in range(rows):
+            for j in range(tile.j0, tile.j1):
+                a_off[at] = (q * src.sn + r * h.stride * src.sh
+                             + (j - tile.j0) * w.stride * src.sw)
+                c_off[at] = q * dst.sn + r * h.step * dst.sh + (j - tile.j0) * w.step * dst.sw
+                at += 1
+    t.nt, t.nk = valid[1] - t0, 0
+    if tile.part1 > tile.part0:
+        u0 = p.parts[tile.part0].u0
+        t.nk = p.parts[tile.part0].u1 - u0
+    t.a_off, t.c_off, t.nu, t.a_u, t.b_u = a_off, c_off, 1, 0, 0
+    t.a_t, t.a_k = h.offset_step * src.sh, w.offset_step * src.sw
+    t.b_t, t.b_k = w.taps * width, width
+    t.accumulate, t.relu, t.lane_bias, t.row_bias = False, run.relu, NULL, NULL
+    a = src.data + (n * src.sn
+                    + (i * h.stride + h.offset + t0 * h.offset_step) * src.sh
+                    + (tile.j0 * w.stride + w.offset + u0 * w.offset_step) * src.sw) * size
+    b = run.packed + (p.phase_row[ph * p.n_w + pw] + t0 * w.taps + u0) * width * size
+    c = dst.data + (n * dst.sn + (h.start + i * h.step) * dst.sh
+                    + (w.start + tile.j0 * w.step) * dst.sw) * size
+    for block in range(task.lanes0, task.lanes1):
+        lanes = &p.lanes[block]
+        if lanes.nr != nr:
+            continue
+        t.a = a + lanes.c0 * size
+        t.b = b + lanes.v0 * p.vf * taps * size
+        t.c = c + lanes.c0 * size
+        t.lanes = lanes.count
+        if run.bias != NULL:
+            t.lane_bias = run.bias + lanes.c0 * size
+        t.stream = run.streams and lanes.c0 % p.vf == 0
+        p.leaves.lanewise[nr - 1][at - 1](&t)
+    # end: block

@@ -1,0 +1,155 @@
+# cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
+"""What the tasks of the correlation's nests share: their extent, packed kernels and packed images.
+
+A nest with channels in the lanes (``correlate``, ``depthwise``) is a function of one task's number;
+``run_tasks`` packs the kernel, then runs them all.  A planar source is packed, and a planar
+destination collected as pixels of lanes and transposed, in the scratch of the task's thread.
+"""
+
+from libc.stdint cimport uintptr_t
+from libc.string cimport memcpy, memset
+
+from fastconv._core.geometry cimport span
+from fastconv._core.pack cimport Box, Image, pack_pixels
+from fastconv._core.plan cimport Lanes, Plan
+from fastconv._core.threads cimport parallel_for, task_fn
+
+
+cdef void run_tasks(
+    const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,
+    bint relu, char* packed, char* scratch, int team, task_fn task
+) noexcept nogil:
+    cdef Run run
+    run.p, run.src, run.dst, run.kernel, run.bias = plan, src, dst, kernel, bias
+    run.packed, run.scratch, run.relu = packed, scratch, relu
+    run.streams = plan.streams and is_aligned(plan, dst)
+    parallel_for(plan.G * plan.n_lanes, team, pack_kernel_task, &run)
+    parallel_for(plan.n_tasks, team, task, &run)
+
+
+cdef Py_ssize_t scratch_bytes(const Plan* p) noexcept nogil:
+    """Bytes of scratch that one thread needs, a whole number of cache lines."""
+    return ((p.src_scratch + p.dst_scratch) * p.itemsize + 127) // 64 * 64
+
+
+cdef bint is_aligned(const Plan* p, const Image* dst) noexcept nogil:
+    """Whether every vector of lanes begins at a multiple of its size."""
+    return (<uintptr_t>dst.data % (p.vf * p.itemsize) == 0 and dst.sn % p.vf == 0
+            and dst.sh % p.vf == 0 and dst.sw % p.vf == 0 and (p.G == 1 or p.CO % p.vf == 0))
+
+
+# ---- the kernel -------------------------------------------------------------------------------
+
+cdef void pack_kernel_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
+    """Pack one block of lanes of one group: rows (phase, ci block, t, u, ci) of nr*vf lanes."""
+    cdef Run* run = <Run*>context
+    cdef const Plan* p = run.p
+    cdef Py_ssize_t g = task // p.n_lanes
+    cdef Lanes* lanes = &p.lanes[task % p.n_lanes]
+    cdef Py_ssize_t taps = p.KH * p.KW, depth = p.CI * taps, size = p.itemsize
+    cdef Py_ssize_t width = lanes.nr * p.vf
+    cdef Py_ssize_t co0 = lanes.c0, ci, v, count
+    # The kernel array is (OC, IC / G, KH, KW).
+    cdef Py_ssize_t k_co = taps if p.flipped else depth
+    cdef Py_ssize_t k_ci = p.CO * taps if p.flipped else taps
+    cdef const char* k = run.kernel + (g * p.CO * depth + co0 * k_co) * size
+    cdef char* panel = run.packed + (g * p.V + lanes.v0) * p.vf * depth * size
+    if lanes.count < width:
+        memset(panel, 0, depth * width * size)
+    if k_co == 1:
+        for ci in range(p.CI):
+            memcpy(panel + p.order[ci] * width * size, k + ci * k_ci * size, lanes.count * size)
+        return
+    for v in range(lanes.nr):
+        count = min(p.vf, lanes.count - v * p.vf)
+        if k_ci == taps:
+            p.leaves.transpose(panel + v * p.vf * size, width, p.order,
+                               k + v * p.vf * k_co * size, k_co, count, depth)
+        else:
+            for ci in range(p.CI):
+                p.leaves.transpose(panel + v * p.vf * size, width, p.order + ci * taps,
+                                   k + (v * p.vf * k_co + ci * k_ci) * size, k_co, count, taps)
+
+
+# ---- extents ------------------------------------------------------------------------------------
+
+cdef void unpack_task(const Plan* p, Py_ssize_t number, Task* task) noexcept nogil:
+    cdef Py_ssize_t at
+    at, number = number % p.n_splits, number // p.n_splits
+    task.lanes0 = at * p.split
+    task.lanes1 = p.n_lanes if at == p.n_splits - 1 else task.lanes0 + p.split
+    at, number = number % p.n_columns, number // p.n_columns
+    task.column_block = at
+    task.c0, task.c1 = at * p.columns, min((at + 1) * p.columns, p.w[0].n)
+    at, number = number % p.n_rows, number // p.n_rows
+    task.b0, task.b1 = at * p.rows, min((at + 1) * p.rows, p.h[0].n)
+    task.g, number = number % p.G, number // p.G
+    task.n0, task.n1 = number * p.images, min((number + 1) * p.images, p.N)
+
+
+cdef Py_ssize_t lanes_end(const Plan* p, const Task* task) noexcept nogil:
+    """One past the last channel of a task."""
+    cdef Lanes* last = &p.lanes[task.lanes1 - 1]
+    return last.c0 + last.count
+
+
+# ---- planar sources and destinations -------------------------------------------------------------
+
+cdef void pack_source(
+    const Run* run, const Task* task, Py_ssize_t c0, Py_ssize_t c1, char* scratch, Image* view
+) noexcept nogil:
+    """Channels [c0, c1) of all that a task reads."""
+    cdef const Plan* p = run.p
+    cdef Box box
+    box.n0, box.n1, box.c0, box.c1 = task.n0, task.n1, c0, c1
+    box.H, box.W = p.src_h, p.src_w
+    span(p.h, p.n_h, task.b0, task.b1, &box.r0, &box.r1)
+    span(p.w, p.n_w, task.c0, task.c1, &box.x0, &box.x1)
+    # No tap reads a row outside, and without `padded` no column either.
+    box.r0, box.r1 = max(box.r0, 0), min(box.r1, p.src_h)
+    if not p.padded:
+        box.x0, box.x1 = max(box.x0, 0), min(box.x1, p.src_w)
+    pack_pixels(p.leaves, p.itemsize, run.src, &box, scratch, view)
+
+
+cdef void scratch_image(
+    const Run* run, const Task* task, char* scratch, Image* view
+) noexcept nogil:
+    """A task's part of a planar destination as pixels of lanes, addressed like the destination."""
+    cdef const Plan* p = run.p
+    cdef Py_ssize_t rows, columns, r0 = task.b0 * p.n_h, x0 = task.c0 * p.n_w
+    cdef Lanes* first = &p.lanes[task.lanes0]
+    cdef Lanes* last = &p.lanes[task.lanes1 - 1]
+    rows = min(task.b1 * p.n_h, p.dst_h) - r0
+    columns = min(task.c1 * p.n_w, p.dst_w) - x0
+    view.sc = 1
+    view.sw = last.c0 + last.nr * p.vf - first.c0
+    view.sh = columns * view.sw
+    view.sn = rows * view.sh
+    view.data = scratch - (task.n0 * view.sn + r0 * view.sh + x0 * view.sw
+                           + first.c0) * p.itemsize
+
+
+cdef void write_planes(const Run* run, const Task* task, const Image* view) noexcept nogil:
+    """Transpose a task's pixels of lanes into the planes of the destination."""
+    cdef const Plan* p = run.p
+    cdef const Image* dst = run.dst
+    cdef Py_ssize_t size = p.itemsize, n, r
+    cdef Py_ssize_t co0 = p.lanes[task.lanes0].c0, count = lanes_end(p, task) - co0
+    cdef Py_ssize_t r0 = task.b0 * p.n_h, r1 = min(task.b1 * p.n_h, p.dst_h)
+    cdef Py_ssize_t x0 = task.c0 * p.n_w, x1 = min(task.c1 * p.n_w, p.dst_w)
+    cdef Py_ssize_t pixels = x1 - x0
+    cdef bint whole = dst.sh == pixels * dst.sw
+    cdef char* to
+    cdef const char* pixel
+    for n in range(task.n0, task.n1):
+        to = dst.data + (n * dst.sn + (task.g * p.CO + co0) * dst.sc
+                         + r0 * dst.sh + x0 * dst.sw) * size
+        pixel = view.data + (n * view.sn + r0 * view.sh + x0 * view.sw + co0) * size
+        if whole:
+            p.leaves.transpose(to, dst.sc, NULL, pixel, view.sw, (r1 - r0) * pixels, count)
+        else:
+            for r in range(r1 - r0):
+                p.leaves.transpose(to + r * dst.sh * size, dst.sc, NULL,
+                                   pixel + r * view.sh * size, view.sw, pixels, count)
+    # end: n
