@@ -77,15 +77,34 @@ cdef void sweep_wide(
     cdef const Plan* p = run.p
     cdef Py_ssize_t i, n, at
     cdef int nr
+    cdef ColumnTile* tile
     for i in range(task.b0, min(task.b1, p.h[ph].n)):
         for nr in range(1, p.lanes[0].nr + 1):
             for at in range(first_tile(p, nr, pw), first_tile(p, nr, pw + 1)):
-                if joined_rows(p, nr, &p.tiles[at]) < 2:
+                tile = &p.tiles[at]
+                if joined_rows(p, nr, tile) < 2:
                     for n in range(task.n0, task.n1):
-                        run_tile(run, task, ph, pw, nr, &p.tiles[at], n, 1, i, 1, src, dst)
+                        if run.streams and nr == p.lanes[0].nr:
+                            ahead(p, &p.h[ph], &p.w[pw], tile, n, i, src)
+                        run_tile(run, task, ph, pw, nr, tile, n, 1, i, 1, src, dst)
             # end: at
         # end: nr
     # end: i
+
+
+cdef void ahead(
+    const Plan* p, const Axis* h, const Axis* w, const ColumnTile* tile,
+    Py_ssize_t n, Py_ssize_t i, const Image* src
+) noexcept nogil:
+    """Ask for the pixels that the tile below this one will be the first to see."""
+    cdef Py_ssize_t row, last = (i + 1) * h.stride + h.offset + (h.taps - 1) * h.offset_step
+    cdef Py_ssize_t pixels = (tile.j1 - tile.j0) * w.stride
+    cdef const char* a
+    for row in range(last, last + h.stride):
+        if 0 <= row < p.src_h:
+            a = src.data + (n * src.sn + row * src.sh
+                            + (tile.j0 * w.stride + w.offset) * src.sw) * p.itemsize
+            p.leaves.prefetch(a, pixels * src.sw * p.itemsize)
 
 
 cdef void sweep_narrow(

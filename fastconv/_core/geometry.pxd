@@ -31,3 +31,7 @@ cdef void valid_taps(
 cdef void span(
     const Axis* axes, int count, Py_ssize_t b0, Py_ssize_t b1, Py_ssize_t* low, Py_ssize_t* high
 ) noexcept nogil
+cdef Py_ssize_t end_of_run(
+    const Axis* axis, Py_ssize_t i, Py_ssize_t end, Py_ssize_t* t0, Py_ssize_t* t1
+) noexcept nogil
+cdef bint most_see_the_border(const Axis* axis) noexcept nogil

@@ -105,3 +105,26 @@ cdef void span(
         low[0] = min(low[0], a) if any else a
         high[0] = max(high[0], b) if any else b
         any = True
+
+
+cdef Py_ssize_t end_of_run(
+    const Axis* axis, Py_ssize_t i, Py_ssize_t end, Py_ssize_t* t0, Py_ssize_t* t1
+) noexcept nogil:
+    """One past the outputs from i on that see the same taps [t0, t1)."""
+    cdef Py_ssize_t v0, v1
+    valid_taps(axis, i, t0, t1)
+    v0, v1 = t0[0], t1[0]
+    while i < end and v0 == t0[0] and v1 == t1[0]:
+        i += 1
+        if i < end:
+            valid_taps(axis, i, &v0, &v1)
+    return i
+
+
+cdef bint most_see_the_border(const Axis* axis) noexcept nogil:
+    """Whether fewer than half of the outputs see all taps."""
+    cdef Py_ssize_t all = 0, i, t0, t1
+    for i in range(axis.n):
+        valid_taps(axis, i, &t0, &t1)
+        all += t1 - t0 == axis.taps
+    return 2 * all < axis.n

@@ -50,6 +50,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
 
     ctypedef double (*fc_roof_fn)(Py_ssize_t n) noexcept nogil
     ctypedef void (*fc_fence_fn)() noexcept nogil
+    ctypedef void (*fc_prefetch_fn)(const void* p, Py_ssize_t bytes) noexcept nogil
 
     ctypedef struct fc_leaves:
         int vf
@@ -64,6 +65,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_unpool_fn unpool
         fc_roof_fn roof
         fc_fence_fn fence
+        fc_prefetch_fn prefetch
 
     ctypedef struct fc_isa:
         const char* name

@@ -11,7 +11,8 @@ cdef struct KernelPlan:
     Py_ssize_t V, n_lanes, split, n_splits   # lanes: blocks of output channels, blocks per task
     Lanes* lanes
     bint lanewise                # depthwise: lane l of x meets lane l of dy
-    bint padded                  # rows of a tile run over (ci, kh, kw); x packed between zeros
+    bint by_taps                 # rows of a tile run over (ci, kh, kw)
+    bint padded                  # x is packed between zeros
     bint packs_x, packs_dy
     Py_ssize_t unit_rows, tile_rows, n_tiles, n_units    # a unit: one tile's rows of one tap
     Py_ssize_t units, n_parts    # units per task

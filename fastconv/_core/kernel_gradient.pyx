@@ -24,7 +24,8 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from fastconv._core.caches cimport L2_BYTES
-from fastconv._core.geometry cimport Axis, Geometry, end_valid, first_valid, forward_axis
+from fastconv._core.geometry cimport (
+    Axis, Geometry, end_of_run, end_valid, first_valid, forward_axis, most_see_the_border)
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile, tile_of
 from fastconv._core.pack cimport Box, Image, pack_pixels
 from fastconv._core.plan cimport (
@@ -69,11 +70,15 @@ cdef KernelGradientPlan make_kernel_plan(
         p.G, p.CO = 1, g.G
         p.cost *= 4        # each product loads its own vector
     p.V = ceil_div(p.CO, p.vf)
-    p.padded = p.lanewise or p.CI < FEW_CHANNELS and g.KH * g.KW > 1
+    p.padded = p.CI < FEW_CHANNELS and g.KH * g.KW > 1 and (
+        not p.lanewise or most_see_the_border(&p.w))
     p.packs_x = x_planar or p.padded
     p.packs_dy = dy_planar or p.CO % p.vf != 0
+    if p.lanewise and p.packs_dy:
+        p.packs_x = True       # the last vector of lanes reaches past the channels
     R = p.CI * p.KH * p.KW
-    p.unit_rows = R if p.padded else p.CI
+    p.by_taps = p.padded or p.lanewise
+    p.unit_rows = R if p.by_taps else p.CI
     width = best_width(leaves, p.V, p.unit_rows, BLOCK_PIXELS, False, True, &cycles)
     if p.lanewise:
         width = <int>min(p.V, FC_LANEWISE_NR)
@@ -90,7 +95,7 @@ cdef KernelGradientPlan make_kernel_plan(
     p.n_tiles = ceil_div(p.unit_rows, most)
     p.tile_rows = ceil_div(p.unit_rows, p.n_tiles)
     p.n_tiles = ceil_div(p.unit_rows, p.tile_rows)
-    p.n_units = p.n_tiles if p.padded else p.n_tiles * p.KH * p.KW
+    p.n_units = p.n_tiles if p.by_taps else p.n_tiles * p.KH * p.KW
 
     # Blocks of pixels.
     enough = BLOCK_PIXELS
@@ -211,7 +216,7 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
             dy = run.dy[0]
             dy.data += g * p.CO * dy.sc * size
         for block in range(lanes0, lanes1):
-            sum_block(p, &pixels, &p.lanes[block], part, &x, &dy, partial,
+            sum_block(run, &pixels, &p.lanes[block], part, &x, &dy, partial,
                       at > chunk * p.chunk)
     # end: at
 
@@ -222,49 +227,111 @@ cdef inline Py_ssize_t lanes_end(const KernelPlan* p, Py_ssize_t block) noexcept
 
 
 cdef void sum_block(
-    const KernelPlan* p, const Block* pixels, const Lanes* lanes, Py_ssize_t part,
+    const Run* run, const Block* pixels, const Lanes* lanes, Py_ssize_t part,
     const Image* x, const Image* dy, char* partial, bint accumulate
 ) noexcept nogil:
     """All units of a task over one block of pixels, for one block of lanes."""
-    cdef Py_ssize_t a_off[FC_MAX_MR]
-    cdef Py_ssize_t c_off[FC_MAX_MR]
-    cdef Py_ssize_t unit, tap, kh = 0, kw = 0, row, rows, first, i, size = p.itemsize
-    cdef Py_ssize_t taps = p.KH * p.KW, width = p.V * p.vf, taps_of_unit
-    cdef Py_ssize_t i0 = pixels.i0, i1 = pixels.i1, j0 = pixels.j0, j1 = pixels.j1
+    cdef const KernelPlan* p = run.p
+    cdef Py_ssize_t unit, first, rows, tap
+    cdef Py_ssize_t taps_of_unit = 1 if p.by_taps else p.KH * p.KW
+    cdef Box seen
     cdef fc_tile t
-    t.a_off, t.c_off = a_off, c_off
     t.a_t, t.a_u, t.a_k = x.sn, p.h.stride * x.sh, p.w.stride * x.sw
     t.b_t, t.b_u, t.b_k = dy.sn, dy.sh, dy.sw
     t.lane_bias = t.row_bias = NULL
-    t.lanes, t.accumulate, t.relu, t.stream = lanes.count, accumulate, False, False
-    t.c = partial + lanes.c0 * size
-    t.nt = pixels.n1 - pixels.n0
-    taps_of_unit = 1 if p.padded else taps
+    t.lanes, t.relu, t.stream = lanes.count, False, False
     for unit in range(part * p.units, min((part + 1) * p.units, p.n_units)):
         first = unit // taps_of_unit * p.tile_rows
         rows = min(p.tile_rows, p.unit_rows - first)
-        if p.padded:
-            for i in range(rows):
-                row = first + i
-                a_off[i] = (row // taps + row % taps // p.KW * p.h.offset_step * x.sh
-                            + row % p.KW * p.w.offset_step * x.sw)
-                c_off[i] = row * width
+        t.accumulate = accumulate
+        if not p.by_taps:
+            tap = unit % taps_of_unit
+            sum_channels(p, pixels, lanes, tap, first, rows, x, dy, partial, &t)
+        elif p.padded:
+            seen.r0, seen.r1, seen.x0, seen.x1 = 0, p.KH, 0, p.KW
+            sum_taps(p, pixels, &seen, lanes, first, rows, x, dy, partial, &t)
         else:
-            tap = unit % taps
-            kh, kw = tap // p.KW, tap % p.KW
-            i0, i1 = max(pixels.i0, first_valid(&p.h, kh)), min(pixels.i1, end_valid(&p.h, kh))
-            j0, j1 = max(pixels.j0, first_valid(&p.w, kw)), min(pixels.j1, end_valid(&p.w, kw))
-            for i in range(rows):
-                a_off[i] = first + i
-                c_off[i] = ((first + i) * taps + tap) * width
-        t.nu, t.nk = max(i1 - i0, 0), max(j1 - j0, 0)
-        t.a = x.data + (pixels.n0 * x.sn
-                        + (i0 * p.h.stride + p.h.offset + kh * p.h.offset_step) * x.sh
-                        + (j0 * p.w.stride + p.w.offset + kw * p.w.offset_step) * x.sw
-                        + (lanes.c0 if p.lanewise else 0)) * size
-        t.b = dy.data + (pixels.n0 * dy.sn + i0 * dy.sh + j0 * dy.sw + lanes.c0) * size
-        tile_of(p.leaves, p.lanewise, rows, lanes.nr)(&t)
+            sum_seen_taps(p, pixels, lanes, first, rows, x, dy, partial, &t)
     # end: unit
+
+
+cdef void sum_channels(
+    const KernelPlan* p, const Block* pixels, const Lanes* lanes, Py_ssize_t tap,
+    Py_ssize_t first, Py_ssize_t rows, const Image* x, const Image* dy, char* partial, fc_tile* t
+) noexcept nogil:
+    """Input channels [first, first + rows) of one tap, over the pixels that see the tap."""
+    cdef Py_ssize_t a_off[FC_MAX_MR]
+    cdef Py_ssize_t c_off[FC_MAX_MR]
+    cdef Py_ssize_t i, kh = tap // p.KW, kw = tap % p.KW
+    cdef Block seen = pixels[0]
+    seen.i0, seen.i1 = max(seen.i0, first_valid(&p.h, kh)), min(seen.i1, end_valid(&p.h, kh))
+    seen.j0, seen.j1 = max(seen.j0, first_valid(&p.w, kw)), min(seen.j1, end_valid(&p.w, kw))
+    for i in range(rows):
+        a_off[i] = first + i
+        c_off[i] = ((first + i) * p.KH * p.KW + tap) * p.V * p.vf
+    t.a_off, t.c_off = a_off, c_off
+    run_tile(p, &seen, lanes, kh, kw, rows, x, dy, partial, t)
+
+
+cdef void sum_taps(
+    const KernelPlan* p, const Block* pixels, const Box* seen, const Lanes* lanes,
+    Py_ssize_t first, Py_ssize_t rows, const Image* x, const Image* dy, char* partial, fc_tile* t
+) noexcept nogil:
+    """Rows [first, first + rows) of (ic, kh, kw) that are `seen` from all the pixels."""
+    cdef Py_ssize_t a_off[FC_MAX_MR]
+    cdef Py_ssize_t c_off[FC_MAX_MR]
+    cdef Py_ssize_t row, kh, kw, count = 0
+    for row in range(first, first + rows):
+        kh, kw = row % (p.KH * p.KW) // p.KW, row % p.KW
+        if seen.r0 <= kh < seen.r1 and seen.x0 <= kw < seen.x1:
+            a_off[count] = (row // (p.KH * p.KW) + kh * p.h.offset_step * x.sh
+                            + kw * p.w.offset_step * x.sw)
+            c_off[count] = row * p.V * p.vf
+            count += 1
+    t.a_off, t.c_off = a_off, c_off
+    if count:
+        run_tile(p, pixels, lanes, 0, 0, count, x, dy, partial, t)
+
+
+cdef void sum_seen_taps(
+    const KernelPlan* p, const Block* pixels, const Lanes* lanes,
+    Py_ssize_t first, Py_ssize_t rows, const Image* x, const Image* dy, char* partial, fc_tile* t
+) noexcept nogil:
+    """The same, where the border hides some taps from some pixels: one run of them at a time."""
+    cdef Block run = pixels[0]
+    cdef Box seen
+    if not t.accumulate:
+        # Begin every row with zero: the first run may not see it.
+        run.i1 = run.i0
+        seen.r0, seen.r1, seen.x0, seen.x1 = 0, p.KH, 0, p.KW
+        sum_taps(p, &run, &seen, lanes, first, rows, x, dy, partial, t)
+        t.accumulate = True
+    run.i1 = pixels.i0
+    while run.i1 < pixels.i1:
+        run.i0 = run.i1
+        run.i1 = end_of_run(&p.h, run.i0, pixels.i1, &seen.r0, &seen.r1)
+        run.j1 = pixels.j0
+        while run.j1 < pixels.j1:
+            run.j0 = run.j1
+            run.j1 = end_of_run(&p.w, run.j0, pixels.j1, &seen.x0, &seen.x1)
+            sum_taps(p, &run, &seen, lanes, first, rows, x, dy, partial, t)
+
+
+cdef void run_tile(
+    const KernelPlan* p, const Block* pixels, const Lanes* lanes, Py_ssize_t kh, Py_ssize_t kw,
+    Py_ssize_t rows, const Image* x, const Image* dy, char* partial, fc_tile* t
+) noexcept nogil:
+    """Sum the pixels of a block; offsets of the rows count from tap (kh, kw)."""
+    cdef Py_ssize_t size = p.itemsize
+    t.nt = pixels.n1 - pixels.n0
+    t.nu, t.nk = max(pixels.i1 - pixels.i0, 0), max(pixels.j1 - pixels.j0, 0)
+    t.a = x.data + (pixels.n0 * x.sn
+                    + (pixels.i0 * p.h.stride + p.h.offset + kh * p.h.offset_step) * x.sh
+                    + (pixels.j0 * p.w.stride + p.w.offset + kw * p.w.offset_step) * x.sw
+                    + (lanes.c0 if p.lanewise else 0)) * size
+    t.b = dy.data + (pixels.n0 * dy.sn + pixels.i0 * dy.sh + pixels.j0 * dy.sw + lanes.c0) * size
+    t.c = partial + lanes.c0 * size
+    tile_of(p.leaves, p.lanewise, rows, lanes.nr)(t)
 
 
 cdef void pack_x(

@@ -27,7 +27,8 @@ from libc.stdlib cimport calloc, free
 
 from fastconv._core.caches cimport L2_BYTES, L3_BYTES
 from fastconv._core.geometry cimport (
-    Axis, Geometry, end_valid, first_valid, forward_axis, gradient_axes, span, valid_taps)
+    Axis, Geometry, end_of_run, end_valid, first_valid, forward_axis, gradient_axes,
+    most_see_the_border, span, valid_taps)
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_NR, fc_leaves
 
 # Below this many reduced channels a part of a tile is too short a call.
@@ -191,7 +192,7 @@ cdef Py_ssize_t cut_tile(
 
 cdef int cut_columns(Plan* p) except -1:
     """Tiles and parts of every width, phase and block of columns."""
-    cdef Py_ssize_t n_tiles, n_parts, cb, j, end, stop, mr, joined, entry
+    cdef Py_ssize_t n_tiles, n_parts, cb, j, end, stop, mr, joined, entry, u0, u1
     cdef int nr, pw, round
     cdef Axis* w
     cdef ColumnTile tile
@@ -209,7 +210,9 @@ cdef int cut_columns(Plan* p) except -1:
                     j = cb * p.columns
                     end = min(j + p.columns, w.n)
                     while j < end:
-                        stop = end_of_run(w, j, end) if p.lanewise and not p.padded else end
+                        stop = end
+                        if p.lanewise and not p.padded:
+                            stop = end_of_run(w, j, end, &u0, &u1)
                         mr = tile_height(p.leaves, stop - j, nr, &joined)
                         tile.j0, tile.j1 = j, j + mr
                         tile.part0 = n_parts
@@ -224,18 +227,6 @@ cdef int cut_columns(Plan* p) except -1:
             p.tiles = <ColumnTile*>table(n_tiles, sizeof(ColumnTile))
             p.parts = <Part*>table(n_parts, sizeof(Part))
     return 0
-
-
-cdef Py_ssize_t end_of_run(const Axis* w, Py_ssize_t j, Py_ssize_t end) noexcept nogil:
-    """One past the columns from j on that see the same taps."""
-    cdef Py_ssize_t u0, u1, v0, v1
-    valid_taps(w, j, &u0, &u1)
-    v0, v1 = u0, u1
-    while j < end and v0 == u0 and v1 == u1:
-        j += 1
-        if j < end:
-            valid_taps(w, j, &v0, &v1)
-    return j
 
 
 cdef bint uses_width(const Plan* p, int nr) noexcept nogil:
@@ -513,7 +504,7 @@ cdef int plan_depthwise(Plan* p, bint src_planar, bint dst_planar) except -1:
     width = p.lanes[0].nr * p.vf
     p.ci_block = p.n_ci = p.n_columns = p.images = 1
     p.columns = max(p.w[0].n, 1)
-    p.padded = most_see_the_border(p)
+    p.padded = most_see_the_border(p.w)
     packs = src_planar or p.padded or p.lanes[0].count < width
     cut_depthwise_tasks(p, packs, dst_planar)
     cut_columns(p)
@@ -535,18 +526,6 @@ cdef void fill_last_lanes(Plan* p) noexcept nogil:
     cdef Py_ssize_t width = last.nr * p.vf
     if p.CO >= width:
         last.c0, last.count = p.CO - width, width
-
-
-cdef bint most_see_the_border(const Plan* p) noexcept nogil:
-    """Whether fewer than half of the columns see all taps."""
-    cdef Py_ssize_t all = 0, columns = 0, j, u0, u1
-    cdef int pw
-    for pw in range(p.n_w):
-        for j in range(p.w[pw].n):
-            valid_taps(&p.w[pw], j, &u0, &u1)
-            all += u1 - u0 == p.w[pw].taps
-        columns += p.w[pw].n
-    return 2 * all < columns
 
 
 cdef void cut_depthwise_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:

@@ -39,6 +39,7 @@ static const fc_leaves FC_N(leaves) = {
     .unpool = FC_N(unpool),
     .roof = FC_N(roof),
     .fence = FC_N(fence),
+    .prefetch = FC_N(prefetch),
 };
 #undef FC_COUNT
 #undef FC_ENTRY

@@ -93,6 +93,9 @@ typedef void (*fc_max_pool_fn)(const fc_pool *p);
 typedef ptrdiff_t (*fc_unpool_fn)(void *dx, const void *dy, const int32_t *indices,
                                   ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t plane);
 
+/* Asks for `bytes` from p on to come into the L2 cache. */
+typedef void (*fc_prefetch_fn)(const void *p, ptrdiff_t bytes);
+
 /* Makes what tiles have streamed visible to all threads. */
 typedef void (*fc_fence_fn)(void);
 
@@ -113,6 +116,7 @@ typedef struct {
     fc_unpool_fn unpool;
     fc_roof_fn roof;
     fc_fence_fn fence;
+    fc_prefetch_fn prefetch;
 } fc_leaves;
 
 typedef struct {

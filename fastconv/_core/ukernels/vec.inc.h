@@ -35,6 +35,11 @@ static void FC_N(fence)(void)
 #endif
 }
 
+static void FC_N(prefetch)(const void *p, ptrdiff_t bytes)
+{
+    for (ptrdiff_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)p + i, 0, 2);
+}
+
 /* max(x, 0) that keeps NaN. */
 FC_INLINE V FC_N(relu)(V x) { return (V)((FC_N(ivec))x & ~(FC_N(ivec))(x < 0)); }
 
