@@ -14,6 +14,7 @@ cdef struct KernelPlan:
     bint by_taps                 # rows of a tile run over (ci, kh, kw)
     bint padded                  # x is packed between zeros
     bint packs_x, packs_dy
+    bint asks                    # the next rows of x and dy are asked for while a block is summed
     Py_ssize_t unit_rows, tile_rows, n_tiles, n_units    # a unit: one tile's rows of one tap
     Py_ssize_t units, n_parts    # units per task
     Py_ssize_t images, rows, columns         # extent of a block of pixels

@@ -29,7 +29,7 @@ from fastconv._core.geometry cimport (
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile, tile_of
 from fastconv._core.pack cimport Box, Image, pack_pixels
 from fastconv._core.plan cimport (
-    FEW_CHANNELS, PACKED_LANES, Lanes, best_width, ceil_div, cut_lanes, tallest_tile)
+    FEW_CHANNELS, PACKED_LANES, STREAM_BYTES, Lanes, best_width, ceil_div, cut_lanes, tallest_tile)
 from fastconv._core.threads cimport parallel_for
 
 # A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
@@ -90,6 +90,9 @@ cdef KernelGradientPlan make_kernel_plan(
         if (OW - 1) * p.w.stride + (p.KW - 1) * p.w.offset_step + 1 <= WHOLE_BYTES // (
                 p.V * p.vf * itemsize * (p.h.stride + (p.KH - 1) * p.h.offset_step)):
             p.split = p.n_lanes     # whole pixels are one copy a row
+    # Shared operands that no cache holds are asked for in time.
+    p.asks = not (p.packs_x or p.packs_dy) and p.G == 1 and itemsize * g.N * (
+        <double>g.IC * IH * IW + <double>g.OC * OH * OW) >= STREAM_BYTES
     p.x_channels = min(p.split * p.lanes[0].nr, p.V) * p.vf if p.lanewise else p.CI
     most = tallest_tile(leaves, p.lanes, p.n_lanes)
     p.n_tiles = ceil_div(p.unit_rows, most)
@@ -216,7 +219,8 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
             dy = run.dy[0]
             dy.data += g * p.CO * dy.sc * size
         for block in range(lanes0, lanes1):
-            sum_block(run, &pixels, &p.lanes[block], part, &x, &dy, partial,
+            ask_ahead(run, &pixels, g, block - lanes0, lanes1 - lanes0)
+            sum_block(p, &pixels, &p.lanes[block], part, &x, &dy, partial,
                       at > chunk * p.chunk)
     # end: at
 
@@ -226,12 +230,34 @@ cdef inline Py_ssize_t lanes_end(const KernelPlan* p, Py_ssize_t block) noexcept
     return p.lanes[block - 1].c0 + p.lanes[block - 1].count
 
 
+cdef void ask_ahead(
+    const Run* run, const Block* pixels, Py_ssize_t g, Py_ssize_t share, Py_ssize_t shares
+) noexcept nogil:
+    """Ask for a share of the rows behind this block's: the next block of an image will read them."""
+    cdef const KernelPlan* p = run.p
+    cdef Py_ssize_t rows = pixels.i1 - pixels.i0
+    if not p.asks:
+        return
+    ask_rows(p, run.x, pixels.n0, pixels.i1 * p.h.stride + p.h.offset
+             + (p.KH - 1) * p.h.offset_step, rows * p.h.stride, p.h.source, share, shares)
+    ask_rows(p, run.dy, pixels.n0, pixels.i1, rows, p.h.n, share, shares)
+
+
+cdef void ask_rows(
+    const KernelPlan* p, const Image* image, Py_ssize_t n, Py_ssize_t row, Py_ssize_t rows,
+    Py_ssize_t all_rows, Py_ssize_t share, Py_ssize_t shares
+) noexcept nogil:
+    cdef Py_ssize_t r0 = max(row, 0), r1 = min(row + rows, all_rows)
+    cdef Py_ssize_t bytes = max(r1 - r0, 0) * image.sh * p.itemsize // shares
+    p.leaves.prefetch(image.data + (n * image.sn + r0 * image.sh) * p.itemsize + share * bytes,
+                      bytes)
+
+
 cdef void sum_block(
-    const Run* run, const Block* pixels, const Lanes* lanes, Py_ssize_t part,
+    const KernelPlan* p, const Block* pixels, const Lanes* lanes, Py_ssize_t part,
     const Image* x, const Image* dy, char* partial, bint accumulate
 ) noexcept nogil:
     """All units of a task over one block of pixels, for one block of lanes."""
-    cdef const KernelPlan* p = run.p
     cdef Py_ssize_t unit, first, rows, tap
     cdef Py_ssize_t taps_of_unit = 1 if p.by_taps else p.KH * p.KW
     cdef Box seen

@@ -66,7 +66,7 @@ cdef CorrelationPlan make_plan(
     const Geometry* geometry, bint backward, const fc_leaves* leaves, int itemsize,
     bint src_planar, bint dst_planar, bint pixels_contiguous)
 
-cdef Py_ssize_t FEW_CHANNELS, PACKED_LANES
+cdef Py_ssize_t FEW_CHANNELS, PACKED_LANES, STREAM_BYTES
 cdef int best_width(
     const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, Py_ssize_t depth, bint joins,
     bint aligned, double* cycles

@@ -52,6 +52,43 @@ FC_INLINE void FC_N(slide)(V acc[FC_MAX_MR][FC_MAX_NR], const T *a, ptrdiff_t a_
     }
 }
 
+/* Whether the rows of a lane-wise tile come in runs of FC_SLIDE neighbouring taps: what one row
+ * reads now, the row before it read one step ago. */
+FC_INLINE int FC_N(rows_follow)(const fc_tile *t, int MR)
+{
+    for (int p = 1; p < MR; p++)
+        if (p % FC_SLIDE && t->a_off[p] - t->a_off[p - 1] != t->a_k) return 0;
+    return MR % FC_SLIDE == 0;
+}
+
+/* nk steps of a lane-wise tile whose rows follow each other: each vector of `a` is read once and
+ * handed from row to row.  One vector of lanes at a time, which leaves registers for them. */
+FC_INLINE void FC_N(follow)(V acc[FC_MAX_MR][FC_MAX_NR], const T *const row[], ptrdiff_t ia,
+                            const T *b, const fc_tile *t, const int MR, const int NR)
+{
+    const ptrdiff_t a_k = t->a_k, b_k = t->b_k;
+    FC_UNROLL
+    for (int v = 0; v < NR; v++) {
+        V x[FC_MAX_MR];
+        FC_UNROLL
+        for (int p = 0; p < MR; p++)
+            if (p % FC_SLIDE) x[p] = FC_N(load)(row[p - 1] + ia + v * VF);
+        for (ptrdiff_t ik = 0; ik < t->nk; ik++) {
+            const V bv = FC_N(load)(b + ik * b_k + v * VF);
+            FC_UNROLL
+            for (int p = 0; p < MR; p += FC_SLIDE) {
+                const V last = FC_N(load)(row[p + FC_SLIDE - 1] + ia + ik * a_k + v * VF);
+                FC_UNROLL
+                for (int q = 0; q + 1 < FC_SLIDE; q++) {
+                    acc[p + q][v] += x[p + q + 1] * bv;
+                    x[p + q + 1] = q + 2 < FC_SLIDE ? x[p + q + 2] : last;
+                }
+                acc[p + FC_SLIDE - 1][v] += last * bv;
+            }
+        }
+    }
+}
+
 FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, const int lanewise)
 {
     V acc[FC_MAX_MR][FC_MAX_NR];
@@ -75,10 +112,16 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
     }
     const ptrdiff_t a_k = t->a_k, b_k = t->b_k;
     const int slides = lanewise && MR > 2 && t->nk == FC_SLIDE && FC_N(rows_overlap)(t, MR);
+    const int follows =
+        lanewise && MR % FC_SLIDE == 0 && t->nk > FC_SLIDE && FC_N(rows_follow)(t, MR);
     for (ptrdiff_t it = 0; it < t->nt; it++) {
         for (ptrdiff_t iu = 0; iu < t->nu; iu++) {
             ptrdiff_t ia = it * t->a_t + iu * t->a_u;
             const T *b = (const T *)t->b + it * t->b_t + iu * t->b_u;
+            if (follows) {
+                FC_N(follow)(acc, row, ia, b, t, MR, NR);
+                continue;
+            }
             if (slides) {
                 FC_N(slide)(acc, row[0] + ia, a_k, b, b_k, MR, NR, FC_SLIDE);
                 continue;
