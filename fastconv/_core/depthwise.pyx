@@ -4,7 +4,8 @@
     dst[n, c, i, j] = sum over t, u of  src[n, c, row(i, t), column(j, u)] * k[c, t, u]
 
 Lanes are the channels of both operands, rows of the register tile are pixels that see the same
-taps.  There is little arithmetic for each byte, so the nest follows memory:
+taps.  Groups of a few channels go the same way: their source is *spread* while it is packed, so
+that plane ci of a row holds channel ci of each lane's group, and the sum runs over ci as well.  There is little arithmetic for each byte, so the nest follows memory:
 
     task   (images, rows, lane blocks)                  in parallel
       phase
@@ -50,7 +51,7 @@ cdef void depthwise_task(void* context, Py_ssize_t number, int thread) noexcept 
         pack_source(run, &task, first, lanes_end(p, &task), scratch, &src)
         src.data -= first * p.itemsize
     if p.dst_scratch > 0:
-        scratch_image(run, &task, scratch + p.src_scratch * p.itemsize, &dst)
+        scratch_image(run, &task, scratch + (p.src_scratch + p.row_scratch) * p.itemsize, &dst)
     for ph in range(p.n_h):
         for pw in range(p.n_w):
             sweep_wide(run, &task, ph, pw, &src, &dst)
@@ -151,7 +152,7 @@ cdef void run_tile(
     cdef Py_ssize_t a_off[FC_MAX_MR]
     cdef Py_ssize_t c_off[FC_MAX_MR]
     cdef Py_ssize_t q, r, j, block, at = 0, size = p.itemsize, width = nr * p.vf
-    cdef Py_ssize_t taps = p.KH * p.KW
+    cdef Py_ssize_t depth = p.CI * p.KH * p.KW
     cdef const Py_ssize_t* valid = p.valid + 2 * (ph * p.h[0].n + i)
     cdef Py_ssize_t t0 = valid[0], u0 = 0
     cdef Lanes* lanes
@@ -170,14 +171,15 @@ cdef void run_tile(
     if tile.part1 > tile.part0:
         u0 = p.parts[tile.part0].u0
         t.nk = p.parts[tile.part0].u1 - u0
-    t.a_off, t.c_off, t.nu, t.a_u, t.b_u = a_off, c_off, 1, 0, 0
+    t.a_off, t.c_off = a_off, c_off
+    t.nu, t.a_u, t.b_u = p.CI, src.sc, w.taps * width
     t.a_t, t.a_k = h.offset_step * src.sh, w.offset_step * src.sw
-    t.b_t, t.b_k = w.taps * width, width
+    t.b_t, t.b_k = p.CI * w.taps * width, width
     t.accumulate, t.relu, t.lane_bias, t.row_bias = False, run.relu, NULL, NULL
     a = src.data + (n * src.sn
                     + (i * h.stride + h.offset + t0 * h.offset_step) * src.sh
                     + (tile.j0 * w.stride + w.offset + u0 * w.offset_step) * src.sw) * size
-    b = run.packed + (p.phase_row[ph * p.n_w + pw] + t0 * w.taps + u0) * width * size
+    b = run.packed + (p.phase_row[ph * p.n_w + pw] + t0 * p.CI * w.taps + u0) * width * size
     c = dst.data + (n * dst.sn + (h.start + i * h.step) * dst.sh
                     + (w.start + tile.j0 * w.step) * dst.sw) * size
     for block in range(task.lanes0, task.lanes1):
@@ -185,7 +187,7 @@ cdef void run_tile(
         if lanes.nr != nr:
             continue
         t.a = a + lanes.c0 * size
-        t.b = b + lanes.v0 * p.vf * taps * size
+        t.b = b + lanes.v0 * p.vf * depth * size
         t.c = c + lanes.c0 * size
         t.lanes = lanes.count
         if run.bias != NULL:

@@ -28,6 +28,9 @@ cdef extern from "ukernels/ukernels.h" nogil:
     ctypedef void (*fc_transpose_fn)(
         void* dst, Py_ssize_t dst_row, const Py_ssize_t* order,
         const void* src, Py_ssize_t src_row, Py_ssize_t rows, Py_ssize_t cols) noexcept nogil
+    ctypedef void (*fc_gather_fn)(
+        void* dst, Py_ssize_t dst_step, const void* src, Py_ssize_t src_step,
+        Py_ssize_t pixels, const void* index, Py_ssize_t n, Py_ssize_t room) noexcept nogil
     ctypedef void (*fc_add_fn)(void* dst, const void* src, Py_ssize_t n) noexcept nogil
     ctypedef void (*fc_relu_fn)(void* dst, const void* x, Py_ssize_t n) noexcept nogil
     ctypedef void (*fc_relu_backward_fn)(
@@ -58,6 +61,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_tile_fn tile[4][14]
         fc_tile_fn lanewise[2][14]
         fc_transpose_fn transpose
+        fc_gather_fn gather
         fc_add_fn add
         fc_relu_fn relu
         fc_relu_backward_fn relu_backward

@@ -1,4 +1,4 @@
-from fastconv._core.pack cimport Image
+from fastconv._core.pack cimport Image, Spread
 from fastconv._core.geometry cimport Axis, Geometry
 from fastconv._core.isa cimport fc_leaves
 from fastconv._core.plan cimport Lanes
@@ -10,7 +10,8 @@ cdef struct KernelPlan:
     int itemsize, vf
     Py_ssize_t V, n_lanes, split, n_splits   # lanes: blocks of output channels, blocks per task
     Lanes* lanes
-    bint lanewise                # depthwise: lane l of x meets lane l of dy
+    bint lanewise                # lane l of x meets lane l of dy: depthwise,
+    Spread spread                # or small groups spread over lanes; no index: depthwise
     bint by_taps                 # rows of a tile run over (ci, kh, kw)
     bint padded                  # x is packed between zeros
     bint packs_x, packs_dy
@@ -23,7 +24,7 @@ cdef struct KernelPlan:
     Py_ssize_t n_tasks
     Py_ssize_t partial_size      # elements of one partial kernel: (G, R, V * vf)
     Py_ssize_t x_channels        # of a packed pixel
-    Py_ssize_t x_scratch, dy_scratch
+    Py_ssize_t x_scratch, row_scratch, dy_scratch
     double cost                  # multiply-adds, or what takes as long
 
 cdef class KernelGradientPlan:

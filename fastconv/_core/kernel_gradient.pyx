@@ -27,9 +27,10 @@ from fastconv._core.caches cimport L2_BYTES
 from fastconv._core.geometry cimport (
     Axis, Geometry, end_of_run, end_valid, first_valid, forward_axis, most_see_the_border)
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile, tile_of
-from fastconv._core.pack cimport Box, Image, pack_pixels
+from fastconv._core.pack cimport Box, Image, pack_pixels, spread_pixels, spread_table
 from fastconv._core.plan cimport (
-    FEW_CHANNELS, PACKED_LANES, STREAM_BYTES, Lanes, best_width, ceil_div, cut_lanes, tallest_tile)
+    FEW_CHANNELS, PACKED_LANES, STREAM_BYTES, Lanes, best_width, ceil_div, cut_lanes,
+    is_lanewise, tallest_tile)
 from fastconv._core.threads cimport parallel_for
 
 # A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
@@ -42,10 +43,11 @@ cdef Py_ssize_t FINISH_ROWS = 64
 
 
 cdef class KernelGradientPlan:
-    """Owner of a plan's table."""
+    """Owner of a plan's tables."""
 
     def __dealloc__(self):
         free(self.p.lanes)
+        free(self.p.spread.index)
 
 
 cdef KernelGradientPlan make_kernel_plan(
@@ -65,10 +67,11 @@ cdef KernelGradientPlan make_kernel_plan(
     forward_axis(&p.w, IW, OW, g.KW, g.stride_w, g.pad_l, g.dil_w)
     p.cost = (<double>g.N * g.OH * g.OW * g.KH * g.KW) * g.OC * p.CI
 
-    p.lanewise = g.G > 1 and p.CI == 1 and p.CO == 1
+    p.lanewise = is_lanewise(g.G, p.CI, p.CO, g.KH * g.KW, p.vf)
     if p.lanewise:
-        p.G, p.CO = 1, g.G
-        p.cost *= 4        # each product loads its own vector
+        p.spread.CI, p.spread.CO = p.CI, p.CO
+        p.cost *= 4 if p.CI * p.CO == 1 else 2       # each product loads its own vector
+        p.G, p.CO = 1, g.G * p.CO
     p.V = ceil_div(p.CO, p.vf)
     p.padded = p.CI < FEW_CHANNELS and g.KH * g.KW > 1 and (
         not p.lanewise or most_see_the_border(&p.w))
@@ -76,6 +79,10 @@ cdef KernelGradientPlan make_kernel_plan(
     p.packs_dy = dy_planar or p.CO % p.vf != 0
     if p.lanewise and p.packs_dy:
         p.packs_x = True       # the last vector of lanes reaches past the channels
+    if p.lanewise and p.CI * p.spread.CO > 1:
+        p.packs_x = True
+        p.spread.pitch = p.V * p.vf
+        p.spread.index = spread_table(p.CI, p.spread.CO, p.CO, p.spread.pitch, itemsize)
     R = p.CI * p.KH * p.KW
     p.by_taps = p.padded or p.lanewise
     p.unit_rows = R if p.by_taps else p.CI
@@ -93,7 +100,9 @@ cdef KernelGradientPlan make_kernel_plan(
     # Shared operands that no cache holds are asked for in time.
     p.asks = not (p.packs_x or p.packs_dy) and p.G == 1 and itemsize * g.N * (
         <double>g.IC * IH * IW + <double>g.OC * OH * OW) >= STREAM_BYTES
-    p.x_channels = min(p.split * p.lanes[0].nr, p.V) * p.vf if p.lanewise else p.CI
+    p.x_channels = p.CI
+    if p.lanewise:
+        p.x_channels *= min(p.split * p.lanes[0].nr, p.V) * p.vf
     most = tallest_tile(leaves, p.lanes, p.n_lanes)
     p.n_tiles = ceil_div(p.unit_rows, most)
     p.tile_rows = ceil_div(p.unit_rows, p.n_tiles)
@@ -137,6 +146,8 @@ cdef KernelGradientPlan make_kernel_plan(
     p.n_tasks = tasks * p.n_parts
     # A depthwise tile's last vector may read past the last packed pixel.
     p.x_scratch = x_elements(p, p.images) + FC_LANEWISE_NR * p.vf if p.packs_x else 0
+    if p.spread.index != NULL and x_planar:
+        p.row_scratch = IW * g.IC
     p.dy_scratch = (p.images * p.rows * p.columns * min(p.split * p.lanes[0].nr, p.V) * p.vf
                     if p.packs_dy else 0)
     return plan
@@ -153,7 +164,7 @@ cdef Py_ssize_t x_elements(const KernelPlan* p, Py_ssize_t images) noexcept nogi
 
 cdef Py_ssize_t kernel_scratch_bytes(const KernelPlan* p) noexcept nogil:
     """Bytes of scratch that one thread needs, a whole number of cache lines."""
-    return ((p.x_scratch + p.dy_scratch) * p.itemsize + 127) // 64 * 64
+    return ((p.x_scratch + p.row_scratch + p.dy_scratch) * p.itemsize + 127) // 64 * 64
 
 
 cdef struct Run:
@@ -214,7 +225,7 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
             x = run.x[0]
             x.data += g * p.CI * x.sc * size
         if p.packs_dy:
-            pack_dy(run, &pixels, g, lanes0, lanes1, scratch + p.x_scratch * size, &dy)
+            pack_dy(run, &pixels, g, lanes0, lanes1, scratch + (p.x_scratch + p.row_scratch) * size, &dy)
         else:
             dy = run.dy[0]
             dy.data += g * p.CO * dy.sc * size
@@ -310,7 +321,7 @@ cdef void sum_taps(
     for row in range(first, first + rows):
         kh, kw = row % (p.KH * p.KW) // p.KW, row % p.KW
         if seen.r0 <= kh < seen.r1 and seen.x0 <= kw < seen.x1:
-            a_off[count] = (row // (p.KH * p.KW) + kh * p.h.offset_step * x.sh
+            a_off[count] = (row // (p.KH * p.KW) * x.sc + kh * p.h.offset_step * x.sh
                             + kw * p.w.offset_step * x.sw)
             c_off[count] = row * p.V * p.vf
             count += 1
@@ -377,7 +388,11 @@ cdef void pack_x(
     if not p.padded:
         box.r0, box.r1 = max(box.r0, 0), min(box.r1, h.source)
         box.x0, box.x1 = max(box.x0, 0), min(box.x1, w.source)
-    pack_pixels(p.leaves, p.itemsize, run.x, &box, scratch, view)
+    if p.spread.index != NULL:
+        spread_pixels(p.leaves, p.itemsize, run.x, &box, &p.spread, scratch,
+                      scratch + p.x_scratch * p.itemsize, view)
+    else:
+        pack_pixels(p.leaves, p.itemsize, run.x, &box, scratch, view)
 
 
 cdef void pack_dy(

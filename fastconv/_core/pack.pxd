@@ -12,6 +12,18 @@ cdef struct Box:
     Py_ssize_t n0, n1, c0, c1, r0, r1, x0, x1
     Py_ssize_t H, W
 
+cdef struct Spread:
+    # How the channels of small groups come to lie in lanes: plane ci of a packed row holds, for
+    # every pixel and lane, channel ci of the lane's group.  `index` is (CI, pitch) channels, see gather.
+    char* index
+    Py_ssize_t CI, CO, pitch      # channels in, lanes of a group; lanes of the table
+
+cdef void spread_pixels(
+    const fc_leaves* leaves, Py_ssize_t size, const Image* src, const Box* box,
+    const Spread* spread, char* scratch, char* row_scratch, Image* view) noexcept nogil
+cdef char* spread_table(
+    Py_ssize_t CI, Py_ssize_t CO, Py_ssize_t lanes, Py_ssize_t pitch, Py_ssize_t size
+) except NULL
 cdef void pack_pixels(
     const fc_leaves* leaves, Py_ssize_t size, const Image* src, const Box* box, char* scratch,
     Image* view) noexcept nogil

@@ -1,10 +1,12 @@
 # cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
 """Turning a box of an image into pixels of channels in a thread's scratch.
 
-The loop nests pack where the source is planar, or where its taps shall run over zero columns
-instead of being cut into parts.
+The loop nests pack where the source is planar, where its taps shall run over zero columns
+instead of being cut into parts, or where small groups share a vector of lanes (*spread*).
 """
 
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
 
 
@@ -43,5 +45,63 @@ cdef void pack_pixels(
                            channels * size)
             else:
                 leaves.transpose(row, channels, NULL, from_row, src.sc, channels, in1 - in0)
+        # end: r
+    # end: n
+
+
+cdef char* spread_table(
+    Py_ssize_t CI, Py_ssize_t CO, Py_ssize_t lanes, Py_ssize_t pitch, Py_ssize_t size
+) except NULL:
+    """A `Spread`'s index, to be freed by its owner; lanes past the last repeat it."""
+    cdef char* index = <char*>malloc(CI * pitch * size)
+    cdef Py_ssize_t ci, lane, channel
+    if index == NULL:
+        raise MemoryError("cannot allocate a convolution's plan")
+    for ci in range(CI):
+        for lane in range(pitch):
+            channel = min(lane, lanes - 1) // CO * CI + ci
+            if size == 4:
+                (<int32_t*>index)[ci * pitch + lane] = <int32_t>channel
+            else:
+                (<int64_t*>index)[ci * pitch + lane] = channel
+    return index
+
+
+cdef void spread_pixels(
+    const fc_leaves* leaves, Py_ssize_t size, const Image* src, const Box* box,
+    const Spread* spread, char* scratch, char* row_scratch, Image* view
+) noexcept nogil:
+    """Like pack_pixels for lanes [c0, c1) of the box; a row's CI planes of lanes are
+    `view.sc` apart.
+
+    `row_scratch` holds a row of pixels where the source is planar.
+    """
+    cdef Py_ssize_t n, r, ci, lanes = box.c1 - box.c0
+    cdef Py_ssize_t in0 = max(box.x0, 0), in1 = max(min(box.x1, box.W), in0)
+    cdef Py_ssize_t first = box.c0 // spread.CO * spread.CI
+    cdef Py_ssize_t channels = ((box.c1 - 1) // spread.CO + 1) * spread.CI - first
+    cdef Py_ssize_t step = channels if src.sc != 1 else src.sw
+    cdef char* row
+    cdef const char* at
+    view.sw, view.sc = lanes, max(box.x1 - box.x0, 0) * lanes
+    view.sh = spread.CI * view.sc
+    view.sn = max(box.r1 - box.r0, 0) * view.sh
+    view.data = scratch - (box.n0 * view.sn + box.r0 * view.sh + box.x0 * lanes) * size
+    for n in range(box.n0, box.n1):
+        for r in range(box.r0, box.r1):
+            row = scratch + ((n - box.n0) * view.sn + (r - box.r0) * view.sh) * size
+            if r < 0 or r >= box.H or in0 > box.x0 or in1 < box.x1:
+                memset(row, 0, view.sh * size)
+            if r < 0 or r >= box.H:
+                continue
+            at = src.data + (n * src.sn + first * src.sc + r * src.sh + in0 * src.sw) * size
+            if src.sc != 1:
+                leaves.transpose(row_scratch, channels, NULL, at, src.sc, channels, in1 - in0)
+                at = row_scratch
+            row += (in0 - box.x0) * lanes * size
+            for ci in range(spread.CI):
+                leaves.gather(row + ci * view.sc * size, lanes, at - first * size, step,
+                              in1 - in0, spread.index + (ci * spread.pitch + box.c0) * size,
+                              lanes, first + channels)
         # end: r
     # end: n

@@ -1,5 +1,6 @@
 from fastconv._core.geometry cimport Axis, Geometry
 from fastconv._core.isa cimport fc_leaves
+from fastconv._core.pack cimport Spread
 
 cdef struct Part:
     # Taps [u0, u1) of a column tile, valid for its columns [j0, j1).
@@ -24,7 +25,8 @@ cdef struct Plan:
     Axis* h
     Axis* w
     Py_ssize_t KH, KW
-    bint lanewise                   # depthwise: channel l of the source goes to channel l only
+    bint lanewise                   # lane l of the source meets lane l of the kernel: depthwise,
+    Spread spread                   # or small groups spread over lanes; no index: depthwise
     bint flipped                    # kernel is (reduced, outputs) per tap: the input's gradient
     # ---- blocking ----
     const fc_leaves* leaves
@@ -56,7 +58,7 @@ cdef struct Plan:
     Py_ssize_t* phase_row           # [ph][pw] -> first row of the phase in the packed kernel
     # ---- sizes, in elements ----
     Py_ssize_t packed_size
-    Py_ssize_t src_scratch, dst_scratch
+    Py_ssize_t src_scratch, row_scratch, dst_scratch
     double cost                     # multiply-adds, or what takes as long
 
 cdef class CorrelationPlan:
@@ -80,6 +82,14 @@ cdef inline Py_ssize_t tallest_tile(
 ) noexcept nogil:
     """The most rows that a tile of every width in use can have."""
     return min(leaves.max_mr[lanes[0].nr - 1], leaves.max_mr[lanes[count - 1].nr - 1])
+
+cdef inline bint is_lanewise(
+    Py_ssize_t G, Py_ssize_t CI, Py_ssize_t CO, Py_ssize_t taps, int vf
+) noexcept nogil:
+    """Whether groups are single channels, or so small that several share a vector."""
+    if G == 1 or (CI == 1 and CO == 1):
+        return G > 1
+    return taps > 1 and CO < vf and 4 * CI <= vf and 2 * G * CO >= ceil_div(G * CO, vf) * vf
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b

@@ -30,6 +30,7 @@ from fastconv._core.geometry cimport (
     Axis, Geometry, end_of_run, end_valid, first_valid, forward_axis, gradient_axes,
     most_see_the_border, span, valid_taps)
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_NR, fc_leaves
+from fastconv._core.pack cimport spread_table
 
 # Below this many reduced channels a part of a tile is too short a call.
 FEW_CHANNELS = 16
@@ -66,6 +67,7 @@ cdef class CorrelationPlan:
         free(self.p.parts)
         free(self.p.order)
         free(self.p.phase_row)
+        free(self.p.spread.index)
 
 
 cdef void* table(Py_ssize_t count, size_t size) except NULL:
@@ -236,10 +238,12 @@ cdef bint uses_width(const Plan* p, int nr) noexcept nogil:
 cdef int order_kernel(Plan* p) except -1:
     """Where the taps go: packed rows run over phases, blocks of CI, then (t, u, ci).
 
+    Lane-wise they run over (t, ci, u): neighbouring taps share vectors.
+
     A tap belongs to exactly one phase.  Those of phases without outputs are never read and lie
     behind the others.
     """
-    cdef Py_ssize_t kh, kw, t, u, ci, block, c0, c_len, row = 0
+    cdef Py_ssize_t kh, kw, t, u, ci, block, c0, c_len, at, row = 0
     cdef int ph, pw
     cdef Axis* h
     cdef Axis* w
@@ -260,8 +264,11 @@ cdef int order_kernel(Plan* p) except -1:
                     for u in range(w.taps):
                         kh, kw = h.tap + t * h.tap_step, w.tap + u * w.tap_step
                         for ci in range(c0, c0 + c_len):
-                            p.order[(ci * p.KH + kh) * p.KW + kw] = row
-                            row += 1
+                            at = row + (t * w.taps + u) * c_len + ci - c0
+                            if p.lanewise:
+                                at = row + (t * c_len + ci - c0) * w.taps + u
+                            p.order[(ci * p.KH + kh) * p.KW + kw] = at
+                row += h.taps * w.taps * c_len
     for t in range(p.CI * taps):
         if p.order[t] < 0:
             p.order[t] = row
@@ -336,7 +343,7 @@ cdef Py_ssize_t source_elements(const Plan* p, Py_ssize_t images, Py_ssize_t row
 
 cdef Py_ssize_t source_channels(const Plan* p) noexcept nogil:
     """Channels of a packed pixel."""
-    return split_lanes(p) if p.lanewise else p.ci_block
+    return split_lanes(p) * p.CI if p.lanewise else p.ci_block
 
 
 cdef Py_ssize_t destination_pixels(const Plan* p) noexcept nogil:
@@ -382,10 +389,11 @@ cdef CorrelationPlan make_plan(
 
     valid_rows(p)
 
-    p.lanewise = g.G > 1 and p.CI == 1 and p.CO == 1
+    p.lanewise = is_lanewise(g.G, p.CI, p.CO, g.KH * g.KW, p.vf)
     if p.lanewise:
-        p.G, p.CO = 1, g.G
-        p.cost *= 4        # each product loads its own vector
+        p.spread.CI, p.spread.CO = p.CI, p.CO
+        p.cost *= 4 if p.CI * p.CO == 1 else 2       # each product loads its own vector
+        p.G, p.CO = 1, g.G * p.CO
     p.V = ceil_div(p.CO, p.vf)
     depth = max(p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
     width = best_width(leaves, p.V, p.w[0].n, depth, True, True, &by_channels)
@@ -495,25 +503,37 @@ cdef int plan_depthwise(Plan* p, bint src_planar, bint dst_planar) except -1:
     """Lanes are the channels of both sides, rows of the tile are pixels.
 
     A tile's pixels all see the same taps, so nothing is packed between zeros, unless most
-    columns see the border.
+    columns see the border.  Small groups are spread over lanes while they are packed.
     """
     cdef Py_ssize_t width
     cdef bint packs
     p.n_lanes = cut_lanes(p.leaves, p.V, p.CO, <int>min(p.V, FC_LANEWISE_NR), &p.lanes)
     fill_last_lanes(p)
     width = p.lanes[0].nr * p.vf
-    p.ci_block = p.n_ci = p.n_columns = p.images = 1
+    p.n_ci = p.n_columns = p.images = 1
+    p.ci_block = p.CI
     p.columns = max(p.w[0].n, 1)
     p.padded = most_see_the_border(p.w)
     packs = src_planar or p.padded or p.lanes[0].count < width
+    if p.CI * p.spread.CO > 1:
+        packs = True
+        p.spread.pitch = p.V * p.vf
+        p.spread.index = spread_table(p.CI, p.spread.CO, p.CO, p.spread.pitch, p.itemsize)
     cut_depthwise_tasks(p, packs, dst_planar)
     cut_columns(p)
     order_kernel(p)
-    p.packed_size = p.V * p.vf * p.KH * p.KW
+    p.packed_size = p.V * p.vf * p.CI * p.KH * p.KW
     # A tile's last vector may read past the last packed pixel.
     p.src_scratch = source_elements(p, p.images, p.rows) + FC_LANEWISE_NR * p.vf if packs else 0
+    if p.spread.index != NULL and src_planar:
+        p.row_scratch = p.src_w * g_channels(p)
     p.dst_scratch = destination_pixels(p) * split_lanes(p) if dst_planar else 0
     return 0
+
+
+cdef Py_ssize_t g_channels(const Plan* p) noexcept nogil:
+    """Source channels of all groups."""
+    return p.CO // p.spread.CO * p.CI
 
 
 cdef void fill_last_lanes(Plan* p) noexcept nogil:
@@ -549,7 +569,7 @@ cdef void cut_depthwise_tasks(Plan* p, bint packs, bint dst_planar) noexcept nog
     p.rows = ceil_div(base_rows, ceil_div(base_rows, p.rows))
     p.n_rows = ceil_div(base_rows, p.rows)
     if p.n_rows == 1:
-        pixels = max(destination_pixels(p) * p.CO * p.KH * p.KW, 1)
+        pixels = max(destination_pixels(p) * p.CO * p.CI * p.KH * p.KW, 1)
         most = min(<Py_ssize_t>(TASK_WORK / 4 / pixels), budget // max(depthwise_elements(p), 1))
         p.images = max(min(most, p.N // (ENOUGH_TASKS // 4)), 1)
     p.n_images = ceil_div(p.N, p.images)

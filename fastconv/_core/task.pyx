@@ -10,7 +10,7 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
 from fastconv._core.geometry cimport span
-from fastconv._core.pack cimport Box, Image, pack_pixels
+from fastconv._core.pack cimport Box, Image, pack_pixels, spread_pixels
 from fastconv._core.plan cimport Lanes, Plan
 from fastconv._core.threads cimport parallel_for, task_fn
 
@@ -29,7 +29,7 @@ cdef void run_tasks(
 
 cdef Py_ssize_t scratch_bytes(const Plan* p) noexcept nogil:
     """Bytes of scratch that one thread needs, a whole number of cache lines."""
-    return ((p.src_scratch + p.dst_scratch) * p.itemsize + 127) // 64 * 64
+    return ((p.src_scratch + p.row_scratch + p.dst_scratch) * p.itemsize + 127) // 64 * 64
 
 
 cdef bint is_aligned(const Plan* p, const Image* dst) noexcept nogil:
@@ -56,6 +56,9 @@ cdef void pack_kernel_task(void* context, Py_ssize_t task, int thread) noexcept 
     cdef char* panel = run.packed + (g * p.V + lanes.v0) * p.vf * depth * size
     if lanes.count < width:
         memset(panel, 0, depth * width * size)
+    if p.flipped and p.spread.index != NULL:
+        pack_spread_kernel(p, lanes, run.kernel, panel)
+        return
     if k_co == 1:
         for ci in range(p.CI):
             memcpy(panel + p.order[ci] * width * size, k + ci * k_ci * size, lanes.count * size)
@@ -69,6 +72,23 @@ cdef void pack_kernel_task(void* context, Py_ssize_t task, int thread) noexcept 
             for ci in range(p.CI):
                 p.leaves.transpose(panel + v * p.vf * size, width, p.order + ci * taps,
                                    k + (v * p.vf * k_co + ci * k_ci) * size, k_co, count, taps)
+
+
+cdef void pack_spread_kernel(
+    const Plan* p, const Lanes* lanes, const char* kernel, char* panel
+) noexcept nogil:
+    """For the gradient of the input: lane c is channel c % CO of group c // CO."""
+    cdef Py_ssize_t taps = p.KH * p.KW, CO = p.spread.CO, size = p.itemsize
+    cdef Py_ssize_t width = lanes.nr * p.vf, lane, c, ci, count
+    lane = 0
+    while lane < lanes.count:
+        c = lanes.c0 + lane
+        count = min(CO - c % CO, lanes.count - lane)
+        for ci in range(p.CI):
+            p.leaves.transpose(panel + lane * size, width, p.order + ci * taps,
+                               kernel + ((c // CO * p.CI + ci) * CO + c % CO) * taps * size,
+                               taps, count, taps)
+        lane += count
 
 
 # ---- extents ------------------------------------------------------------------------------------
@@ -109,7 +129,11 @@ cdef void pack_source(
     box.r0, box.r1 = max(box.r0, 0), min(box.r1, p.src_h)
     if not p.padded:
         box.x0, box.x1 = max(box.x0, 0), min(box.x1, p.src_w)
-    pack_pixels(p.leaves, p.itemsize, run.src, &box, scratch, view)
+    if p.spread.index != NULL:
+        spread_pixels(p.leaves, p.itemsize, run.src, &box, &p.spread, scratch,
+                      scratch + p.src_scratch * p.itemsize, view)
+    else:
+        pack_pixels(p.leaves, p.itemsize, run.src, &box, scratch, view)
 
 
 cdef void scratch_image(

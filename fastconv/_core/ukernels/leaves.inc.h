@@ -2,6 +2,7 @@
 
 #include "vec.inc.h"
 #include "transpose.inc.h"
+#include "gather.inc.h"
 #include "tile.inc.h"
 #include "elementwise.inc.h"
 #include "pool.inc.h"
@@ -32,6 +33,7 @@ static const fc_leaves FC_N(leaves) = {
              {FC_ROWS_4(FC_ENTRY, 4)}},
     .lanewise = {{FC_ROWS_1(FC_LANEWISE, 1)}, {FC_ROWS_2(FC_LANEWISE, 2)}},
     .transpose = FC_N(transpose),
+    .gather = FC_N(gather),
     .add = FC_N(add),
     .relu = FC_N(relu_pass),
     .relu_backward = FC_N(relu_backward),

@@ -46,6 +46,11 @@
 #define FC_SHUFFLE(ivec, x, y, ...) __builtin_shuffle(x, y, (ivec){__VA_ARGS__})
 #endif
 
+/* Lane i of the result is lane index[i] of x.  clang has no such thing for an index that varies. */
+#if !defined(__clang__)
+#define FC_PERMUTE(x, index) __builtin_shuffle(x, index)
+#endif
+
 #define FC_INLINE static inline __attribute__((always_inline))
 #define FC_PASTE_(a, b) a##b
 #define FC_PASTE(a, b) FC_PASTE_(a, b)

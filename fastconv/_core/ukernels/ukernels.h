@@ -60,6 +60,13 @@ typedef void (*fc_tile_fn)(const fc_tile *t);
 typedef void (*fc_transpose_fn)(void *dst, ptrdiff_t dst_row, const ptrdiff_t *order,
                                 const void *src, ptrdiff_t src_row, ptrdiff_t rows, ptrdiff_t cols);
 
+/* dst[p*dst_step + i] = src[p*src_step + index[i]]  for p < pixels, i < n.
+ *
+ * `index` ascends and is of the type's size (int32_t for float, int64_t for double); of each pixel
+ * src[0] to src[room - 1] may be read. */
+typedef void (*fc_gather_fn)(void *dst, ptrdiff_t dst_step, const void *src, ptrdiff_t src_step,
+                             ptrdiff_t pixels, const void *index, ptrdiff_t n, ptrdiff_t room);
+
 /* dst[i] += src[i]  for i < n. */
 typedef void (*fc_add_fn)(void *dst, const void *src, ptrdiff_t n);
 
@@ -109,6 +116,7 @@ typedef struct {
     fc_tile_fn tile[FC_MAX_NR][FC_MAX_MR]; /* [NR - 1][MR - 1]; NULL past max_mr */
     fc_tile_fn lanewise[FC_LANEWISE_NR][FC_MAX_MR];
     fc_transpose_fn transpose;
+    fc_gather_fn gather;
     fc_add_fn add;
     fc_relu_fn relu;
     fc_relu_backward_fn relu_backward;
