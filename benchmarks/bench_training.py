@@ -1,8 +1,8 @@
-"""Whole training steps of two small networks."""
+"""Whole training steps of small networks, and one image through them."""
 
 import cases
 
-CASES = cases.training()
+CASES = cases.training((64,)) + cases.inference()
 
 
 def test_training(measure, case, contender):

@@ -1,95 +1,73 @@
-"""What the benchmarks measure: layers of known networks, and whole training steps.
+"""What the benchmarks measure: layers of known networks, sweeps over sizes, whole networks.
 
-A `Case` is one piece of work together with everyone who can do it, the *contenders*: fastconv on
-each memory order and, where it is installed, PyTorch on each memory format. ``bench_*.py`` time
-the contenders with pytest-benchmark, ``compare.py`` lets them race; both take their cases here, so
-that a name means the same work everywhere.
+A `Case` is one piece of work together with everyone who can do it, the *contenders*. The suites
+``bench_*.py`` time the contenders with pytest-benchmark, ``compare.py`` lets them race; both take
+their cases here, so that a name means the same work everywhere.
 
-Contenders get equal values in arrays of their own, and allocate their results the way they do for
-any caller.
+Batches of layers are filled up to 64 images, 1 GFLOP or 64 MB, whichever comes first.
 """
 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
+import networks
 import numpy as np
-
-import fastconv
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from arrays import ORDERS, in_order, real_operands
+import operations
+from operations import PASSES, Makers, Window
 from shapes import LAYERS, Problem
 
-try:
-    import torch
-    from torch.nn import functional as torch_F
-except ImportError:
-    torch = None
-else:
-    torch.set_grad_enabled(False)  # training steps turn it on for themselves
+import fastconv
 
 # Bounds of a batch.
 MOST_IMAGES = 64
 MOST_FLOPS = 1.0e9
 MOST_BYTES = 6.4e7
 
-ITEM = 4  # bytes of a float32
+# Bounds of a case that a quick run takes.
+QUICK_FLOPS = 4.0e7
+QUICK_BYTES = 4.0e6
 
-Call = Callable[[], Any]
-Make = Callable[[str], Call]
+ITEM_SIZES = {"float32": 4, "float64": 8}
 
 
 @dataclass(frozen=True)
 class Case:
     """One piece of work: how much it is, and how each contender does it."""
 
+    group: str  # the part of the report
     name: str
     operation: str
     batch: int
     flops: float  # 0 where the arithmetic does not count
     bytes: float  # every array read or written once; 0 where that says nothing
-    makers: dict[str, Callable[[], Call]]  # by contender: makes the arrays, returns what to time
+    makers: Makers  # by contender: makes the arrays, returns what to time
+    at: int = 0  # where it stands in a sweep
 
     def __str__(self) -> str:
         return f"{self.name} {self.operation} n={self.batch}"
 
-
-def set_num_threads(threads: int) -> None:
-    """For all contenders."""
-    fastconv.set_num_threads(threads)
-    if torch:
-        torch.set_num_threads(threads)
+    @property
+    def is_quick(self) -> bool:
+        return self.flops <= QUICK_FLOPS and self.bytes <= QUICK_BYTES
 
 
-def contend(
-    ours: Make, theirs: Make, orders: Sequence[str] = ORDERS, their_orders: Sequence[str] = ORDERS
-) -> dict[str, Callable[[], Call]]:
-    """The makers of a case from fastconv's and PyTorch's, one contender for each memory order."""
-    sides = [("fastconv", ours, orders)] + [("torch", theirs, their_orders)] * bool(torch)
-    return {
-        f"{side} {order}".strip(): partial(make, order)
-        for side, make, orders in sides
-        for order in orders
-    }
-
-
-def to_torch(array: np.ndarray, order: str):
-    last = order == "channels_last"
-    memory = torch.channels_last if last else torch.contiguous_format
-    return torch.from_numpy(array).contiguous(memory_format=memory)
-
-
-def random(*shapes: Sequence[int]) -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+def everything() -> list[Case]:
+    return [
+        *convolution(),
+        *pooling(),
+        *dense(),
+        *training((1, 64, 256)),
+        *inference(),
+        *filters(),
+        *tiny(),
+        *float64(),
+        *tiers(),
+        *sweeps(),
+    ]
 
 
 # ---- convolution -----------------------------------------------------------------------------
@@ -97,18 +75,104 @@ def random(*shapes: Sequence[int]) -> list[np.ndarray]:
 
 def convolution() -> list[Case]:
     """The three passes over every layer of tests/shapes.py."""
-    cases = []
-    for name, layer in LAYERS.items():
-        most = min(MOST_IMAGES, MOST_FLOPS / layer.flops, MOST_BYTES / traffic(layer))
-        problem = layer.with_batch(1 << int(math.log2(max(most, 1))))
-        for operation in ("forward", "input gradient", "kernel gradient"):
-            makers = contend(
-                partial(our_convolution, problem, operation),
-                partial(torch_convolution, problem, operation),
-            )
-            work = (flops(problem), traffic(problem))
-            cases.append(Case(name, operation, problem.n, *work, makers))
+    return _passes("layers", LAYERS)
+
+
+def filters() -> list[Case]:
+    """One filter on one picture: what SciPy is for."""
+    problems = {
+        f"{k}x{k} on 512x512": Problem(1, 1, 512, 512, 1, k, k, padding=k // 2) for k in (3, 7, 15)
+    }
+    return _passes("filters", problems, ["forward"], fill=False)
+
+
+def tiny() -> list[Case]:
+    """Calls whose arithmetic takes no time: what remains is the way to it."""
+    problems = {
+        "3x3 1→1 at 8x8": Problem(1, 1, 8, 8, 1, 3, 3),
+        "3x3 3→8 at 8x8": Problem(1, 3, 8, 8, 8, 3, 3),
+    }
+    cases = _passes("tiny", problems, fill=False)
+    for operation in ("dense", "dense gradients"):
+        makers = operations.dense(1, 16, 10, operation)
+        cases.append(Case("tiny", "16→10", operation, 1, 0, 0, makers))
     return cases
+
+
+def float64() -> list[Case]:
+    names = (
+        *("lenet5.conv2", "mnist_cnn.conv2", "resnet50.stage2_3x3", "resnet50.stage2_expand"),
+        "mobilenetv2.depthwise56",
+    )
+    return _passes("float64", {name: LAYERS[name] for name in names}, dtype="float64")
+
+
+def tiers() -> list[Case]:
+    """Every instruction set of this processor on the same layers."""
+    names = (
+        *("lenet5.conv1", "lenet5.conv2", "mnist_cnn.conv2", "resnet50.conv1"),
+        *("resnet50.stage2_3x3", "resnet50.stage2_expand", "mobilenetv2.depthwise56"),
+    )
+    cases = []
+    for name in names:
+        problem = _filled(LAYERS[name])
+        for operation in PASSES:
+            makers: Makers = {
+                isa: partial(
+                    operations.our_convolution_on, isa, problem, operation, "channels_last"
+                )
+                for isa in fastconv.available_isas()
+            }
+            work = (problem.n, flops(problem), traffic(problem))
+            cases.append(Case("tiers", name, operation, *work, makers))
+    return cases
+
+
+SWEEPS = {
+    "channels": (1, 2, 3, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512),
+    "image size": (4, 7, 8, 14, 16, 28, 32, 56, 112, 224),
+    "batch": (1, 2, 4, 8, 16, 32, 64, 128),
+}
+
+
+def sweeps() -> list[Case]:
+    """3x3 layers of which one size grows, while the others stay."""
+    cases = []
+    for name, values in SWEEPS.items():
+        for value in values:
+            if name == "channels":
+                problem = _filled(Problem(1, value, 28, 28, value, 3, 3, padding=1))
+            elif name == "image size":
+                problem = _filled(Problem(1, 64, value, value, 64, 3, 3, padding=1))
+            else:
+                problem = Problem(value, 32, 14, 14, 64, 3, 3, padding=1)
+            cases += _passes(name, {f"3x3, {name} {value}": problem}, fill=False, at=value)
+    return cases
+
+
+def _passes(
+    group: str,
+    problems: dict[str, Problem],
+    passes: Iterable[str] = PASSES,
+    *,
+    fill: bool = True,
+    dtype: str = "float32",
+    at: int = 0,
+) -> list[Case]:
+    cases = []
+    for name, problem in problems.items():
+        problem = _filled(problem) if fill else problem
+        work = (problem.n, flops(problem), traffic(problem, dtype))
+        for operation in passes:
+            makers = operations.convolution(problem, operation, dtype)
+            cases.append(Case(group, name, operation, *work, makers, at))
+    return cases
+
+
+def _filled(problem: Problem) -> Problem:
+    """With as large a batch as the bounds allow, of a power of two."""
+    most = min(MOST_IMAGES, MOST_FLOPS / problem.flops, MOST_BYTES / traffic(problem))
+    return problem.with_batch(1 << int(math.log2(max(most, 1))))
 
 
 def flops(problem: Problem) -> int:
@@ -125,38 +189,15 @@ def flops(problem: Problem) -> int:
     return 2 * problem.n * problem.oc * (problem.ic // problem.groups) * rows * columns
 
 
-def traffic(problem: Problem) -> int:
+def traffic(problem: Problem, dtype: str = "float32") -> int:
     """Bytes of the images, the kernel and the result; each pass reads two and writes one."""
-    return ITEM * sum(map(math.prod, (problem.x_shape, problem.kernel_shape, problem.y_shape)))
+    shapes = (problem.x_shape, problem.kernel_shape, problem.y_shape)
+    return ITEM_SIZES[dtype] * sum(map(math.prod, shapes))
 
 
-def our_convolution(problem: Problem, operation: str, order: str) -> Call:
-    x, kernel, _, dy = real_operands(problem)
-    x, dy = in_order(x, order), in_order(dy, order)
-    calls = {
-        "forward": partial(fastconv.conv2d, x, kernel),
-        "input gradient": partial(fastconv.conv2d_backward_input, dy, kernel, x.shape),
-        "kernel gradient": partial(fastconv.conv2d_backward_kernel, dy, x, kernel.shape),
-    }
-    return partial(calls[operation], **problem.keywords)
+# ---- pooling, dense layers -------------------------------------------------------------------
 
-
-def torch_convolution(problem: Problem, operation: str, order: str) -> Call:
-    x, kernel, _, dy = real_operands(problem)
-    x, kernel, dy = (to_torch(array, order) for array in (x, kernel, dy))
-    (top, bottom), (left, right) = problem.pads
-    assert (top, left) == (bottom, right), "PyTorch pads both sides alike"
-    window = (problem.stride, (top, left), problem.dilation)
-    if operation == "forward":
-        return partial(torch_F.conv2d, x, kernel, None, *window, problem.groups)
-    wanted = [operation == "input gradient", operation == "kernel gradient", False]
-    rest = (False, (0, 0), problem.groups, wanted)  # not transposed
-    return partial(torch.ops.aten.convolution_backward, dy, x, kernel, None, *window, *rest)
-
-
-# ---- pooling ---------------------------------------------------------------------------------
-
-POOLS = {  # (N, C, H, W); size, stride, padding
+POOLS: dict[str, tuple[tuple[int, int, int, int], Window]] = {  # (N, C, H, W); window
     "lenet5.pool1": ((64, 6, 28, 28), (2, 2, 0)),
     "mnist_cnn.pool1": ((64, 32, 28, 28), (2, 2, 0)),
     "mnist_cnn.pool2": ((64, 64, 14, 14), (2, 2, 0)),
@@ -170,37 +211,12 @@ def pooling() -> list[Case]:
     cases = []
     for name, (shape, window) in POOLS.items():
         pixels = math.prod(shape)
-        bytes = ITEM * (pixels + 2 * pixels / window[1] ** 2)  # a value and an index per result
+        bytes = 4 * (pixels + 2 * pixels / window[1] ** 2)  # a value and an index per result
         for operation in ("max pool", "max pool gradient"):
-            makers = contend(
-                partial(our_pooling, shape, window, operation),
-                partial(torch_pooling, shape, window, operation),
-            )
-            cases.append(Case(name, operation, shape[0], 0, bytes, makers))
+            makers = operations.pooling(shape, window, operation)
+            cases.append(Case("pooling", name, operation, shape[0], 0, bytes, makers))
     return cases
 
-
-def our_pooling(shape: tuple, window: tuple, operation: str, order: str) -> Call:
-    (size, stride, padding), x = window, in_order(*random(shape), order)
-    rest = {"stride": stride, "padding": padding, "return_indices": True}
-    forward = partial(fastconv.max_pool2d, x, size, **rest)
-    if operation == "max pool":
-        return forward
-    return partial(fastconv.max_pool2d_backward, *forward(), shape)
-
-
-def torch_pooling(shape: tuple, window: tuple, operation: str, order: str) -> Call:
-    x = to_torch(*random(shape), order)
-    forward = partial(torch_F.max_pool2d, x, *window, return_indices=True)
-    if operation == "max pool":
-        return forward
-    y, indices = forward()
-    size, stride, padding = ((value, value) for value in window)
-    gradient = torch.ops.aten.max_pool2d_with_indices_backward
-    return partial(gradient, y, x, size, stride, padding, (1, 1), False, indices)
-
-
-# ---- dense layers ----------------------------------------------------------------------------
 
 MATRICES = {  # inputs, outputs
     "lenet5.dense1": (400, 120),
@@ -215,101 +231,36 @@ def dense() -> list[Case]:
     cases = []
     N = MOST_IMAGES
     for name, (inputs, outputs) in MATRICES.items():
-        shapes = ((N, inputs), (outputs, inputs), (N, outputs))
-        flops, bytes = 2 * N * inputs * outputs, ITEM * sum(map(math.prod, shapes))
+        work, bytes = 2 * N * inputs * outputs, 4 * (N * inputs + inputs * outputs + N * outputs)
         for operation, times in (("dense", 1), ("dense gradients", 2)):
-            makers = contend(
-                partial(our_dense, shapes, operation),
-                partial(torch_dense, shapes, operation),
-                orders=[""],
-                their_orders=[""],
-            )
-            cases.append(Case(name, operation, N, times * flops, times * bytes, makers))
+            makers = operations.dense(N, inputs, outputs, operation)
+            cases.append(Case("dense", name, operation, N, times * work, times * bytes, makers))
     return cases
 
 
-def our_dense(shapes: tuple, operation: str, order: str) -> Call:
-    x, kernel, dy = random(*shapes)
-    if operation == "dense":
-        return partial(fastconv.dense, x, kernel)
-    return partial(fastconv.dense_backward, dy, x, kernel)
+# ---- networks --------------------------------------------------------------------------------
 
 
-def torch_dense(shapes: tuple, operation: str, order: str) -> Call:
-    x, kernel, dy = map(torch.from_numpy, random(*shapes))
-    if operation == "dense":
-        return partial(torch_F.linear, x, kernel)
-    return lambda: (dy @ kernel, dy.T @ x, dy.sum(0))
+def training(batches: Iterable[int]) -> list[Case]:
+    """One training step of each network."""
+    return [
+        Case(
+            *("training", name, "training step", batch),
+            *(batch * networks.flops(network)[1], 0),
+            networks.training(network, batch),
+        )
+        for name, network in networks.NETWORKS.items()
+        for batch in batches
+    ]
 
 
-# ---- training steps --------------------------------------------------------------------------
-
-NETWORKS = {  # of 28 x 28 images: (filters, kernel size, padding) of convolutions; units
-    "lenet5": (((6, 5, 2), (16, 5, 0)), (120, 84, 10)),
-    "mnist_cnn": (((32, 3, 1), (64, 3, 1)), (128, 10)),
-}
-
-
-def training() -> list[Case]:
-    """One step of stochastic gradient descent with momentum."""
-    cases = []
-    for name, network in NETWORKS.items():
-        work = [layer.multiply_adds for layer in our_network(*network).layers]
-        # Nobody wants the gradient of the images.
-        flops = 2 * MOST_IMAGES * (3 * sum(work) - work[0])
-        makers = contend(partial(our_step, network), partial(torch_step, network), orders=[""])
-        cases.append(Case(name, "training step", MOST_IMAGES, flops, 0, makers))
-    return cases
-
-
-def our_network(convolutions: tuple, units: tuple) -> fastconv.Sequential:
-    layers: list[fastconv.Layer] = []
-    for filters, size, padding in convolutions:
-        layers.append(fastconv.Conv2D(filters, size, padding=padding, activation="relu"))
-        layers.append(fastconv.MaxPool(2))
-    layers.append(fastconv.Flatten())
-    layers += [fastconv.Dense(count, activation="relu") for count in units[:-1]]
-    layers.append(fastconv.Dense(units[-1]))
-    return fastconv.Sequential(layers, input_shape=(1, 28, 28), seed=0)
-
-
-def torch_network(convolutions: tuple, units: tuple):
-    layers: list[torch.nn.Module] = []
-    for filters, size, padding in convolutions:
-        layers.append(torch.nn.LazyConv2d(filters, size, padding=padding))
-        layers += [torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
-    layers.append(torch.nn.Flatten())
-    for count in units[:-1]:
-        layers += [torch.nn.LazyLinear(count), torch.nn.ReLU()]
-    layers.append(torch.nn.LazyLinear(units[-1]))
-    return torch.nn.Sequential(*layers)
-
-
-def training_batch() -> tuple[np.ndarray, np.ndarray]:
-    images = random((MOST_IMAGES, 1, 28, 28))[0]
-    return images, np.arange(MOST_IMAGES) % 10
-
-
-def our_step(network: tuple, order: str) -> Call:
-    x, y = training_batch()
-    optimizer = fastconv.SGD(0.01, momentum=0.9)
-    return partial(our_network(*network).train_batch, x, y, optimizer=optimizer)
-
-
-def torch_step(network: tuple, order: str) -> Call:
-    images, labels = training_batch()
-    x, y, model = to_torch(images, order), torch.from_numpy(labels), torch_network(*network)
-    model(x)  # gives the lazy layers their sizes
-    if order == "channels_last":
-        model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-
-    @torch.enable_grad()
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = torch_F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+def inference() -> list[Case]:
+    """One image through each network."""
+    return [
+        Case(
+            *("inference", name, "inference", 1),
+            *(networks.flops(network)[0], 0),
+            networks.inference(network, 1),
+        )
+        for name, network in networks.NETWORKS.items()
+    ]

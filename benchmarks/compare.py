@@ -1,145 +1,155 @@
-"""Let fastconv and PyTorch race, and print who is how much faster.
+"""Let fastconv, PyTorch, ONNX Runtime and SciPy race, and report who is how much faster.
 
-python benchmarks/compare.py [--threads T] [--seconds S] [--only TEXT] [--out results.json]
+python benchmarks/compare.py --threads 1,2 --out results.json --report docs/benchmarks
 
-All contenders of a case take turns in this one process, so that a busy moment of the machine hits
-each alike; the fastest repeat of each counts. ``plot.py`` draws what ``--out`` wrote.
+Everything runs in this one process, the contenders of a case in turns (``race.py``), on one number
+of threads after the other. Only page faults and memory are measured in processes of their own
+(``costs.py``). ``report.py`` writes the report, ``plots.py`` draws its pictures.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import statistics
+import os
+import sys
 import time
-from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cases
-import numpy as np
+from rows import PEERS, Row, best, fastest_peer, rate, ratio, short
 
-import fastconv
-from fastconv._core import probe
+if TYPE_CHECKING:
+    import cases
 
-CALLS_PER_TURN = 3  # the first finds the caches and threads of the contender before it
-NOISE = 0.97  # ratios from here to 1 are a draw
+# The first touch of a page costs more than the arithmetic done on it, and the C library gives large
+# blocks back at every `free`. fastconv recycles its memory; these settings make every other library
+# recycle too, and PyTorch ask for huge pages as fastconv does, so that the race is about computing.
+# The C library reads them when the process starts.
+SETTINGS = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
+QUICK_SECONDS = 0.003
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=fastconv.get_num_threads(), metavar="T")
-    parser.add_argument(
-        "--seconds", type=float, default=0.3, metavar="S", help="for each contender of a case"
-    )
-    parser.add_argument(
-        "--only", default="", metavar="TEXT", help="cases whose name contains the text"
-    )
-    parser.add_argument("--out", metavar="JSON", help="where to write all times")
-    options = parser.parse_args()
-
-    cases.set_num_threads(options.threads)
-    machine = describe_machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(HEADER)
-    rows = []
-    for case in all_cases():
-        if options.only in str(case):
-            rows.append(measure(case, options.seconds))
-            print(line(rows[-1], machine["roof"]), flush=True)
-    print(summary(rows))
+    options = parse()
+    if options.load:
+        results = json.loads(options.load.read_text())
+    else:
+        if any(os.environ.get(name) != value for name, value in SETTINGS.items()):
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | SETTINGS)
+        results = measure(options)
     if options.out:
-        with open(options.out, "w") as file:
-            json.dump({"machine": machine, "cases": rows}, file, indent=1)
+        options.out.write_text(dump(results))
+    if options.report:
+        import report
+
+        print(f"the report is {report.write(results, options.report)}")
 
 
-def all_cases() -> list[cases.Case]:
-    return cases.convolution() + cases.pooling() + cases.dense() + cases.training()
+def parse() -> argparse.Namespace:
+    def numbers(text: str) -> list[int]:
+        return sorted({int(number) for number in text.split(",")})
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--threads", type=numbers, metavar="T,T", help="numbers of threads; by default 1 and all")
+    add("--seconds", type=float, default=0.1, metavar="S", help="for each contender of a case")
+    add("--only", default="", metavar="TEXT", help="cases whose name or group contains the text")
+    add("--quick", action="store_true", help="small cases only, and briefly")
+    add("--out", type=Path, metavar="JSON", help="where to write all figures")
+    add("--load", type=Path, metavar="JSON", help="report what --out wrote, measure nothing")
+    add("--report", type=Path, metavar="DIR", help="where to write the report")
+    return parser.parse_args()
 
 
-def describe_machine() -> dict:
-    """What the figures depend on; the roof is in GFLOP/s, the bandwidth in GB/s, of all threads."""
-    info = fastconv.info()
+def measure(options: argparse.Namespace) -> dict:
+    import cases
+    import machine
+    import peers
+
+    import fastconv
+
+    start = time.perf_counter()
+    threads = options.threads or sorted({1, fastconv.get_num_threads()})
+    for message in peers.missing():
+        print(message)
+    description = machine.describe(threads)
+    for name, value in description.items():
+        print(f"{name:14}  {value}")
+    print(HEADER)
+    rows: list[Row] = []
+    for case in cases.everything():
+        if options.only in f"{case.group} {case}" and (case.is_quick or not options.quick):
+            # The curves of a sweep are drawn for one number of threads.
+            for count in threads[-1:] if case.at else threads:
+                peers.set_num_threads(count)
+                rows.append(run(case, count, QUICK_SECONDS if options.quick else options.seconds))
+                print(line(rows[-1], description["roof"]), flush=True)
+    trained = [] if options.only else costs_of_training(threads[-1], options.quick)
+    description["roof_after"] = machine.roof(description["isa"], threads)
+    description["minutes"] = round((time.perf_counter() - start) / 60, 1)
+    print(f"{len(rows)} rows in {description['minutes']} minutes")
+    return {"machine": description, "rows": rows, "costs": trained}
+
+
+def run(case: cases.Case, threads: int, seconds: float) -> Row:
+    from race import check, race
+
+    calls = {who: make() for who, make in case.makers.items()}
+    check(calls)
+    fields = ("group", "name", "operation", "batch", "flops", "bytes", "at")
     return {
-        "fastconv": info["version"],
-        "torch": cases.torch.__version__ if cases.torch else None,
-        "isa": info["isa"],
-        "threads": info["threads"],
-        "roof": round(probe.roof(info["isa"], 0.5) * info["threads"], 1),
-        "bandwidth": round(bandwidth(), 1),
+        **{field: getattr(case, field) for field in fields},
+        "threads": threads,
+        "seconds": {who: float(f"{t:.4g}") for who, t in race(calls, seconds).items()},
     }
 
 
-def bandwidth() -> float:
-    """Bytes that ReLU reads and writes in a second, on an array that no cache holds."""
-    x = np.ones(1 << 24, np.float32)
-    seconds = race({"relu": lambda: fastconv.relu(x)}, 0.2)["relu"]
-    return 2 * x.nbytes / seconds / 1e9
+def costs_of_training(threads: int, quick: bool) -> list[Row]:
+    import costs
+    import networks
+
+    environment = {k: v for k, v in os.environ.items() if k not in SETTINGS}
+    names = list(networks.NETWORKS)[: 1 if quick else None]
+    return [row for name in names for row in costs.measure(name, threads, environment)]
 
 
-def race(calls: dict[str, Callable], seconds: float) -> dict[str, float]:
-    """The fastest single call of each, in seconds."""
-    best = dict.fromkeys(calls, math.inf)
-    for call in calls.values():
-        call()
-    end, turns = time.perf_counter() + seconds * len(calls), 0
-    while turns < 2 or time.perf_counter() < end:
-        for name, call in calls.items():
-            for _ in range(CALLS_PER_TURN):
-                start = time.perf_counter()
-                call()
-                best[name] = min(best[name], time.perf_counter() - start)
-        turns += 1
-    return best
-
-
-def measure(case: cases.Case, seconds: float) -> dict:
-    times = race({who: make() for who, make in case.makers.items()}, seconds)
-    best = {
-        side: min((t for who, t in times.items() if who.startswith(side)), default=None)
-        for side in ("fastconv", "torch")
-    }
-    return {
-        "name": case.name,
-        "operation": case.operation,
-        "batch": case.batch,
-        "flops": case.flops,
-        "bytes": case.bytes,
-        "seconds": times,
-        "best": best,
-        "ratio": best["torch"] / best["fastconv"] if best["torch"] else None,
-    }
+def dump(results: dict) -> str:
+    """JSON with a line for each row, so that versions of a file compare well."""
+    parts = []
+    for key, value in results.items():
+        entries = value if isinstance(value, list) else [value]
+        body = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
+        parts.append(f'"{key}": [\n{body}\n]' if isinstance(value, list) else f'"{key}": {body}')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 HEADER = (
-    f"{'':30}{'':18}{'batch':>5}{'fastconv':>14}{'PyTorch':>14}{'ratio':>8}{'rate':>15}"
-    f"{'of roof':>9}"
+    f"{'':30}{'':18}{'batch':>5}{'threads':>8}{'fastconv':>12}{'fastest peer':>26}{'ratio':>8}"
+    f"{'rate':>16}{'of roof':>9}"
 )
 
 
-def line(row: dict, roof: float) -> str:
-    ours, theirs = row["best"]["fastconv"], row["best"]["torch"]
-    work, unit = (row["flops"], "GFLOP/s") if row["flops"] else (row["bytes"], "GB/s")
-    rate = work / ours / 1e9
-    text = f"{row['name']:30}{row['operation']:18}{row['batch']:5}{1e6 * ours:11.1f} µs"
-    text += f"{1e6 * theirs:11.1f} µs{row['ratio']:8.2f}" if theirs else f"{'-':>14}{'-':>8}"
-    text += f"{rate:7.1f} {unit:7}"
-    return text + (f"{rate / roof:9.0%}" if row["flops"] else "")
-
-
-def summary(rows: list[dict]) -> str:
-    """Geometric means of PyTorch's best time by fastconv's best: above 1, fastconv is faster."""
-    rows = [row for row in rows if row["ratio"]]
-    if not rows:
-        return "PyTorch is not installed: nothing to compare with"
-    lines = []
-    for operation in [*dict.fromkeys(row["operation"] for row in rows), "all"]:
-        ratios = [r["ratio"] for r in rows if operation in (r["operation"], "all")]
-        slower = sum(ratio < NOISE for ratio in ratios)
-        lines.append(
-            f"{operation:18} geometric mean {statistics.geometric_mean(ratios):.2f}, "
-            f"worst {min(ratios):.2f}, slower in {slower} of {len(ratios)}"
-        )
-    return "\n".join(lines)
+def line(row: Row, roof: dict[str, float]) -> str:
+    text = f"{row['name']:30}{row['operation']:18}{row['batch']:5}{row['threads']:8}"
+    if row["group"] == "tiers":
+        return text + ", ".join(f"{isa} {short(t)}" for isa, t in row["seconds"].items()).rjust(46)
+    text += f"{short(best(row, 'fastconv')):>12}"
+    peer = fastest_peer(row)
+    if peer:
+        text += f"{short(best(row, peer)):>12}  {PEERS[peer]:12}{ratio(row):8.2f}"
+    else:
+        text += f"{'-':>12}{'':14}{'':8}"
+    value = rate(row)
+    if value:
+        text += f"{value:8.1f} {'GFLOP/s' if row['flops'] else 'GB/s':7}"
+        text += f"{value / roof[str(row['threads'])]:9.0%}" if row["flops"] else ""
+    return text
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cases
+import peers
 import pytest
 
 import fastconv
@@ -12,12 +13,13 @@ _rates: list[str] = []
 
 def pytest_report_header() -> str:
     info = fastconv.info()
-    torch = cases.torch.__version__ if cases.torch else "not installed"
-    return f"fastconv {info['version']}: {info['isa']}, {info['threads']} threads; torch {torch}"
+    beside = ", ".join(name for name, library in peers.LIBRARIES.items() if library) or "nobody"
+    threads = f"{info['threads']} threads"
+    return f"fastconv {info['version']} beside {beside}: {info['isa']}, {threads}"
 
 
 def pytest_configure() -> None:
-    cases.set_num_threads(fastconv.get_num_threads())
+    peers.set_num_threads(fastconv.get_num_threads())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
