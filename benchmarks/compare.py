@@ -3,8 +3,10 @@
 python benchmarks/compare.py --threads 1,2 --out results.json --report docs/benchmarks
 
 Everything runs in this one process, the contenders of a case in turns (``race.py``), on one number
-of threads after the other. Only page faults and memory are measured in processes of their own
-(``costs.py``). ``report.py`` writes the report, ``plots.py`` draws its pictures.
+of threads after the other; and all of it a second time, with new arrays, since a busy minute of the
+machine or an unlucky place in memory would tell against one side. Only page faults and memory are
+measured in processes of their own (``costs.py``). ``report.py`` writes the report, ``plots.py``
+draws its pictures.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rows import PEERS, Row, best, fastest_peer, rate, ratio, short
+from cells import short
+from rows import PEERS, Row, best, fastest_peer, rate, ratio, work
 
 if TYPE_CHECKING:
     import cases
@@ -32,6 +35,7 @@ SETTINGS = {
     "MALLOC_TOP_PAD_": str(1 << 26),
     "THP_MEM_ALLOC_ENABLE": "1",
 }
+ROUNDS, QUICK_ROUNDS = 2, 1
 QUICK_SECONDS = 0.003
 
 
@@ -58,7 +62,13 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--threads", type=numbers, metavar="T,T", help="numbers of threads; by default 1 and all")
-    add("--seconds", type=float, default=0.1, metavar="S", help="for each contender of a case")
+    add(
+        "--seconds",
+        type=float,
+        default=0.1,
+        metavar="S",
+        help="for each contender, in all",
+    )
     add("--only", default="", metavar="TEXT", help="cases whose name or group contains the text")
     add("--quick", action="store_true", help="small cases only, and briefly")
     add("--out", type=Path, metavar="JSON", help="where to write all figures")
@@ -82,14 +92,22 @@ def measure(options: argparse.Namespace) -> dict:
     for name, value in description.items():
         print(f"{name:14}  {value}")
     print(HEADER)
-    rows: list[Row] = []
-    for case in cases.everything():
-        if options.only in f"{case.group} {case}" and (case.is_quick or not options.quick):
+    rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    seconds = QUICK_SECONDS if options.quick else options.seconds / rounds
+    found: dict[tuple, Row] = {}
+    for _ in range(rounds):
+        for case in cases.everything():
+            if options.only not in f"{case.group} {case}" or (options.quick and not case.is_quick):
+                continue
             # The curves of a sweep are drawn for one number of threads.
             for count in threads[-1:] if case.at else threads:
                 peers.set_num_threads(count)
-                rows.append(run(case, count, QUICK_SECONDS if options.quick else options.seconds))
-                print(line(rows[-1], description["roof"]), flush=True)
+                new = run(case, count, seconds)
+                row = found.setdefault((*work(new), count), new)
+                for who, taken in new["seconds"].items():
+                    row["seconds"][who] = min(taken, row["seconds"][who])
+                print(line(row, description["roof"]), flush=True)
+    rows = list(found.values())
     trained = [] if options.only else costs_of_training(threads[-1], options.quick)
     description["roof_after"] = machine.roof(description["isa"], threads)
     description["minutes"] = round((time.perf_counter() - start) / 60, 1)

@@ -13,8 +13,9 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from rows import DRAW, PEERS, Row, count, rate, ratio
+from cells import count
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from rows import DRAW, PEERS, Row, rate, ratio
 
 PASSES = ("forward", "input gradient", "kernel gradient")
 SWEEPS = {
@@ -104,8 +105,9 @@ def draw_ratios(rows: list[Row]) -> plt.Figure:
             )
         ax.axvline(1, color="black", lw=0.8)
         ax.set_xscale("log", base=2)
-        low, high = min(ratios.min(initial=1) / 1.35, 0.7), max(ratios.max(initial=1) * 1.5, 2)
-        ticks = [2.0**n for n in range(-4, 9) if low <= 2.0**n <= high]
+        low, high = ratios.min(initial=0.8), ratios.max(initial=1.6)
+        low, high = low / (high / low) ** 0.27, high * (high / low) ** 0.17  # room for figures
+        ticks = [2.0**n for n in range(-9, 9) if low <= 2.0**n <= high]
         ax.set(xlim=(low, high), ylim=(-0.7, tallest - 0.3), title=operation)
         ax.xaxis.set_major_locator(FixedLocator(ticks))
         ax.xaxis.set_minor_locator(NullLocator())
@@ -140,12 +142,19 @@ def draw_roofline(rows: list[Row], machine: dict) -> plt.Figure:
                 style = {"s": 24, "c": COLOURS[side], "marker": MARKS[side], "alpha": 0.85}
                 ax.scatter(*zip(*points, strict=True), **style, lw=0, label=LABELS[side])
         ax.set(title=operation, xscale="log", yscale="log", xlabel="FLOP per byte")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes[0].text(x[-1], top * 1.06, f"{top:.0f} GFLOP/s", ha="right", fontsize=8)
-    axes[0].text(x[0] * 1.1, x[0] * slope * 1.5, f"{slope:.0f} GB/s", ha="left", fontsize=8)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
+        ax.text(x[-1], top * 1.07, f"{top:.0f} GFLOP/s", ha="right", fontsize=8)
+        if x[0] * slope < top:
+            along = {"rotation": np.degrees(np.arctan(slope)), "transform_rotates_text": True}
+            at = 1.4 * x[0]
+            ax.text(
+                *(at, at * slope, f"{slope:.0f} GB/s"),
+                **{**along, "rotation_mode": "anchor", "va": "bottom", "fontsize": 8},
+            )
     axes[0].set_ylabel("GFLOP/s")
-    axes[0].legend(loc="lower right")
+    legend(figure, axes[0])
     return figure
 
 
@@ -174,15 +183,21 @@ def draw_sweep(rows: list[Row], what: str, top: float) -> plt.Figure:
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes[0].set_ylabel("GFLOP/s")
-    axes[0].legend(loc="lower right")
+    legend(figure, axes[0])
     figure.supxlabel(what, fontsize=9)
     return figure
 
 
+def legend(figure: plt.Figure, ax: plt.Axes) -> None:
+    """Above the pictures, fastconv first; the first picture has all sides."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside upper left", ncols=len(labels))
+
+
 def apart(values: list[int]) -> list[int]:
-    """Those that have room for their label on a logarithmic axis."""
-    kept = values[:1]
-    for value in values[1:]:
-        if value >= 1.3 * kept[-1]:
+    """Those that have room for their label on a logarithmic axis; the largest has."""
+    kept = values[-1:]
+    for value in values[::-1]:
+        if kept[-1] >= 1.4 * value:
             kept.append(value)
     return kept

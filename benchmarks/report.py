@@ -6,11 +6,10 @@ The words are in `text`; what follows it makes the tables.
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable
 from pathlib import Path
 
-from rows import DRAW, PEERS, Row, best, by_work, count, fastest_peer, rate, ratio, short, work
+from cells import count, mean, share, short, table, times
+from rows import DRAW, PEERS, Row, best, by_work, fastest_peer, rate, ratio, work
 
 NAME = "README.md"
 PASSES = ("forward", "input gradient", "kernel gradient")
@@ -63,6 +62,11 @@ def text(results: dict, pictures: dict[str, str]) -> str:
         *section("Tiny calls", of.get("tiny")),
         *section("One filter on one picture", of.get("filters"), machine),
         *section("float64", of.get("float64"), machine),
+        *(
+            part
+            for group in SWEEPS
+            for part in section(f"3x3 layers, by {group}", of.get(group), machine)
+        ),
         *depthwise(rows),
         *tiers(of.get("tiers", [])),
         "## Machine and method",
@@ -71,38 +75,12 @@ def text(results: dict, pictures: dict[str, str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-# ---- cells -----------------------------------------------------------------------------------
-
-
-def table(columns: dict[str, list[str]], words: int = 1) -> str:
-    """Columns by their headings; the first are words, the others are numbers."""
-    header = list(columns)
-    rule = ["---" if i < words else "---:" for i in range(len(header))]
-    lines = [header, rule, *zip(*columns.values(), strict=True)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def times(value: float | None) -> str:
-    """A ratio; bold where fastconv is slower."""
-    cell = f"{value:.2f}" if value else "-"
-    return f"**{cell}**" if value and value < DRAW else cell
-
-
-def share(value: float | None) -> str:
-    return f"{100 * value:.0f} %" if value else "-"
-
-
-def mean(values: Iterable[float | None]) -> str:
-    known = [value for value in values if value]
-    return times(statistics.geometric_mean(known)) if known else "-"
+# ---- tables ----------------------------------------------------------------------------------
 
 
 def peers(rows: list[Row]) -> dict[str, str]:
     """Names of the sides that race in these rows, with what they are called."""
     return {PEERS[side]: side for side in PEERS if any(best(row, side) for row in rows)}
-
-
-# ---- tables ----------------------------------------------------------------------------------
 
 
 def slower(rows: list[Row]) -> str:
@@ -302,8 +280,9 @@ def method(machine: dict) -> str:
             f"after it; a copy moves {machine['copy'][str(threads)]} GB/s."
         )
     lines += [
-        f"**Time**: the fastest repeat. The run took {machine['minutes']} minutes in one process; "
-        "the contenders of a row took turns, after their results were found to agree.",
+        "**Time**: the fastest repeat. Everything ran in one process, the contenders of a row in "
+        "turns, after their results were found to agree; and all of it twice, with new arrays. "
+        f"The run took {machine['minutes']} minutes.",
         "**GFLOP/s** count multiplications and additions inside the image. Products with the "
         "padding do not count, for any side.",
         "**The allocator** was told to keep memory (`MALLOC_MMAP_MAX_=0`, "

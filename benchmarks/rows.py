@@ -56,20 +56,3 @@ def by_work(rows: Iterable[Row]) -> dict[tuple, dict[int, Row]]:
     for row in rows:
         found.setdefault(work(row), {})[row["threads"]] = row
     return found
-
-
-def count(threads: int) -> str:
-    return f"{threads} thread" + "s" * (threads > 1)
-
-
-def short(seconds: float | None) -> str:
-    """A time with three digits and its unit."""
-    if not seconds:
-        return "-"
-    scale, unit = next(
-        (scale, unit)
-        for scale, unit in ((1e6, "µs"), (1e3, "ms"), (1, "s"))
-        if seconds * scale < 999.5 or scale == 1
-    )
-    value = seconds * scale
-    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
