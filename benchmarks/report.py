@@ -88,6 +88,8 @@ def slower(rows: list[Row]) -> str:
     ratios = [(row, value) for row in rows if (value := ratio(row))]
     lost = [(row, value) for row, value in ratios if value < DRAW]
     drawn = sum(DRAW <= value < 1 for _, value in ratios)
+    if not ratios:
+        return "No peer is installed here: nothing is known."
     says = (
         f"fastconv is slower in {len(lost)} of {len(ratios)} races; {drawn} more lie between "
         f"{DRAW} and 1, which is a draw."
