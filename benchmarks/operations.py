@@ -66,7 +66,7 @@ def convolution(problem: Problem, operation: str, dtype: str = "float32") -> Mak
     if scipy and one_plane and operation == "forward":
         for module in ("signal", "ndimage"):
             makers[f"scipy {module}"] = partial(scipy_convolution, problem, module)
-    if problem.groups == problem.ic == problem.oc > 1:
+    if problem.groups == problem.ic == problem.oc > 1 and dtype == "float32":
         for how in ("numpy", "relu"):
             makers[f"copy {how}"] = partial(copy, problem, how)
     return makers

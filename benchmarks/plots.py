@@ -71,7 +71,10 @@ def draw(results: dict, directory: Path) -> dict[str, str]:
             swept = [row for row in rows if row["group"] == name]
             if swept:
                 figure = draw_sweep(swept, what, machine["roof"][str(most)])
-                caption = f"Rate over the number of {what}, {on}; dashed is the machine's roof."
+                caption = (
+                    f"Rate over {what}, {on}. Dashed is the machine's roof; rings mark where a "
+                    "peer is faster."
+                )
                 save(figure, f"{name.replace(' ', '-')}.png", caption)
     return pictures
 
