@@ -33,6 +33,7 @@ FLOORS = (
         "fastconv._core.planes",
         "fastconv._core.kernel_gradient",
     ),
+    ("fastconv._core.nests",),
     (
         "fastconv._core.conv",
         "fastconv._core.pooling",

@@ -1,7 +1,7 @@
 # cython: language_level=3, cdivision=True
 """The doors of the convolution: arguments in, checked; a plan found; the nest run without the GIL.
 
-``conv2d`` and ``conv2d_backward_input`` share one nest (``correlate``), ``conv2d_backward_kernel``
+``conv2d`` and ``conv2d_backward_input`` are one sum (``nests``), ``conv2d_backward_kernel``
 has its own, and ``dense`` is a 1x1 convolution whose pixels are the samples.
 """
 
@@ -14,16 +14,14 @@ import numpy as np
 from fastconv._core.arguments cimport (
     array, check_out, contiguous, float_type, image, image_array, integer,
     is_channels_last, is_planar, shape_text, window, writable_in_place)
-from fastconv._core.correlate cimport correlate
-from fastconv._core.depthwise cimport depthwise
 from fastconv._core.pack cimport Image
 from fastconv._core.geometry cimport Geometry
 from fastconv._core.isa cimport fc_leaves, leaves
 from fastconv._core.kernel_gradient cimport (
     KernelGradientPlan, kernel_gradient, kernel_scratch_bytes, make_kernel_plan)
 from fastconv._core.memory cimport Block, new_array, take
-from fastconv._core.plan cimport CorrelationPlan, make_plan
-from fastconv._core.planes cimport correlate_planes
+from fastconv._core.nests cimport make_plan, run_nest
+from fastconv._core.plan cimport CorrelationPlan
 from fastconv._core.task cimport scratch_bytes
 from fastconv._core.threads cimport team_size
 
@@ -99,12 +97,7 @@ cdef int run_correlation(
             memcpy(padded_bias + g * lanes * size,
                    <char*>cnp.PyArray_DATA(bias) + g * plan.p.CO * size, plan.p.CO * size)
     with nogil:
-        if plan.p.pixel_lanes:
-            correlate_planes(&plan.p, src, k, padded_bias, dst, relu, scratch, team)
-        elif plan.p.lanewise:
-            depthwise(&plan.p, src, k, padded_bias, dst, relu, packed, scratch, team)
-        else:
-            correlate(&plan.p, src, k, padded_bias, dst, relu, packed, scratch, team)
+        run_nest(&plan.p, src, k, padded_bias, dst, relu, packed, scratch, team)
     return 0
 
 

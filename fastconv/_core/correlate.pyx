@@ -12,15 +12,115 @@ Lanes are output channels, rows of the register tile are output pixels.  The nes
             column tile, part         MR pixels, taps valid for all of them
               image, row              one call of the tile: sums t, u, ci in registers
 
+With few reduced channels a part of a tile would be too short to pay for its call: then (`padded`)
+the source rows are packed between zero columns.  Reduced channels are blocked so that one block of
+packed kernel stays in the L2 cache while a task's pixels pass by.
+
 Tasks write disjoint pixels and channels of the destination, so no two threads write one place.
 """
 
+from fastconv._core.caches cimport L2_BYTES
 from fastconv._core.geometry cimport Axis
-from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_tile_fn
+from fastconv._core.isa cimport FC_MAX_MR, FC_MAX_NR, fc_tile, fc_tile_fn
 from fastconv._core.pack cimport Image
-from fastconv._core.plan cimport ColumnTile, Lanes, Part, Plan
+from fastconv._core.plan cimport (
+    ENOUGH_TASKS, FEW_CHANNELS, SCRATCH_BYTES, TASK_WORK, ColumnTile, Lanes, Part, Plan, ceil_div,
+    cut_columns, cut_lanes, destination_pixels, max_taps, order_kernel, source_elements,
+    split_lanes, tallest_tile)
 from fastconv._core.task cimport (
     Run, Task, pack_source, run_tasks, scratch_bytes, scratch_image, unpack_task, write_planes)
+
+# Bytes of the L2 cache that a block of packed kernel may take.
+cdef Py_ssize_t PANEL_BYTES = L2_BYTES // 8 * 3
+# A task has enough pixels to read a block of packed kernel for: many, or few where all of the
+# kernel stays in the cache.
+cdef Py_ssize_t TASK_PIXELS = 192
+cdef Py_ssize_t FEW_PIXELS = 28
+
+
+# ---- the plan -----------------------------------------------------------------------------------
+
+cdef int plan_correlate(Plan* p, int width, bint packs, bint dst_planar) except -1:
+    """Lanes are output channels in blocks of about `width` vectors, rows of the tile are pixels."""
+    cdef Py_ssize_t taps = max(max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1), widest
+    p.n_lanes = cut_lanes(p.leaves, p.V, p.CO, width, &p.lanes)
+    # A 1x1 kernel's lanes may depend on the batch, so its blocks must not follow from them.
+    widest = (FC_MAX_NR if taps == 1 else p.lanes[0].nr) * p.vf * p.itemsize
+    p.ci_block = max(PANEL_BYTES // widest // taps // 16 * 16, 16)
+    p.n_ci = max(ceil_div(p.CI, p.ci_block), 1)
+    p.ci_block = ceil_div(ceil_div(p.CI, p.n_ci), 16) * 16 if p.n_ci > 1 else p.CI
+    p.n_ci = max(ceil_div(p.CI, max(p.ci_block, 1)), 1)
+    p.padded = p.CI < FEW_CHANNELS and taps > 1
+    packs |= p.padded
+    p.merged = p.n_ci == 1 and (packs or p.G == 1) and contiguous_taps(p.w, p.n_w)
+    cut_tasks(p, packs, dst_planar)
+    cut_columns(p)
+    order_kernel(p)
+    p.packed_size = p.G * p.V * p.vf * max(p.CI * p.KH * p.KW, 1)
+    p.src_scratch = source_elements(p, p.images, p.rows) if packs else 0
+    p.dst_scratch = destination_pixels(p) * split_lanes(p) if dst_planar else 0
+    return 0
+
+
+cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
+    """Images, base rows and lanes of a task."""
+    cdef Py_ssize_t base_rows = p.h[0].n, base_columns = p.w[0].n
+    cdef Py_ssize_t pixels, tasks, most, lanes
+    cdef double work = <double>p.CI * p.CO * p.KH * p.KW / (p.n_h * p.n_w)
+    cdef Py_ssize_t enough = TASK_PIXELS
+    if p.CI * p.KH * p.KW * p.V * p.vf * p.itemsize <= PANEL_BYTES and not (
+            packs and p.KH > 1):
+        # The whole packed kernel stays in L2: few pixels at a time, so that a pixel's channels
+        # are written before its cache lines leave.
+        enough = FEW_PIXELS
+    enough = max(enough, <Py_ssize_t>(TASK_WORK / max(work, 1)))
+    p.joined = 1
+    # Columns are only cut where no tile has more than one part: elsewhere the cut, which looks
+    # at the batch, would change the order of sums.
+    p.columns = max(base_columns, 1)
+    if base_rows == 1 and p.h[0].taps == 1 and (p.padded or p.w[0].taps == 1) and p.n_w == 1:
+        p.columns = max(min(p.columns, enough // FEW_PIXELS * FEW_PIXELS), 1)
+    p.n_columns = ceil_div(base_columns, p.columns)
+    p.joined = max(min(tallest_tile(p.leaves, p.lanes, p.n_lanes) // p.columns, p.N), 1)
+
+    p.rows = min(max(enough // p.columns, 1), max(base_rows, 1))
+    while p.rows > 1 and packs and source_elements(p, 1, p.rows) * p.itemsize > SCRATCH_BYTES:
+        p.rows -= 1
+    p.rows = max(ceil_div(base_rows, ceil_div(base_rows, p.rows)), 1) if base_rows else 1
+    p.n_rows = ceil_div(base_rows, p.rows)
+    p.images = 1
+    if p.n_rows * p.n_columns == 1:
+        pixels = max(p.rows * p.columns, 1)
+        most = max(enough // pixels, 1)
+        if packs:
+            pixels = source_elements(p, 1, p.rows) * p.itemsize
+            most = max(min(most, SCRATCH_BYTES // max(pixels, 1)), 1)
+        p.images = max(min(ceil_div(most, p.joined) * p.joined, p.N), 1)
+        # Rather more tasks than long ones.
+        while p.images > p.joined and ceil_div(p.N, p.images) * p.G < ENOUGH_TASKS // 4:
+            p.images = ceil_div(p.images // 2, p.joined) * p.joined
+    p.n_images = ceil_div(p.N, p.images)
+
+    tasks = p.n_images * p.n_rows * p.n_columns * p.G
+    p.split = p.n_lanes
+    if tasks < ENOUGH_TASKS and tasks > 0:
+        p.split = max(p.n_lanes // ceil_div(ENOUGH_TASKS, tasks), 1)
+    if dst_planar:
+        lanes = SCRATCH_BYTES // p.itemsize // max(destination_pixels(p), 1)
+        p.split = max(min(p.split, lanes // (p.lanes[0].nr * p.vf)), 1)
+    p.n_splits = ceil_div(p.n_lanes, p.split)
+    p.n_tasks = tasks * p.n_splits
+
+
+cdef bint contiguous_taps(const Axis* axes, int count) noexcept nogil:
+    cdef int i
+    for i in range(count):
+        if axes[i].taps > 1 and axes[i].offset_step != 1:
+            return False
+    return True
+
+
+# ---- the nest -----------------------------------------------------------------------------------
 
 cdef void correlate(
     const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,
@@ -167,5 +267,3 @@ cdef void run_part(
         # end: i
         n += joined
     # end: n
-
-

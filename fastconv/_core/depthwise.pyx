@@ -5,7 +5,9 @@
 
 Lanes are the channels of both operands, rows of the register tile are pixels that see the same
 taps.  Groups of a few channels go the same way: their source is *spread* while it is packed, so
-that plane ci of a row holds channel ci of each lane's group, and the sum runs over ci as well.  There is little arithmetic for each byte, so the nest follows memory:
+that plane ci of a row holds channel ci of each lane's group, and the sum runs over ci as well.
+
+There is little arithmetic for each byte, so the nest follows memory:
 
     task   (images, rows, lane blocks)                  in parallel
       phase
@@ -21,14 +23,105 @@ Tasks write disjoint pixels and channels of the destination, so no two threads w
 (The last block of lanes may overlap the one before it: both are in one task.)
 """
 
-from fastconv._core.geometry cimport Axis
-from fastconv._core.isa cimport FC_MAX_MR, fc_tile
-from fastconv._core.pack cimport Image
-from fastconv._core.plan cimport ColumnTile, Lanes, Part, Plan
+from fastconv._core.geometry cimport Axis, most_see_the_border
+from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_tile
+from fastconv._core.pack cimport Image, spread_table
+from fastconv._core.plan cimport (
+    ENOUGH_TASKS, PACKED_LANES, SCRATCH_BYTES, TASK_WORK, ColumnTile, Lanes, Plan, ceil_div,
+    cut_columns, cut_lanes, destination_pixels, order_kernel, source_elements, split_lanes)
 from fastconv._core.task cimport (
     Run, Task, lanes_end, pack_source, run_tasks, scratch_bytes, scratch_image, unpack_task,
     write_planes)
 
+
+# ---- the plan -----------------------------------------------------------------------------------
+
+cdef int plan_depthwise(Plan* p, bint src_planar, bint dst_planar) except -1:
+    """Lanes are the channels of both sides, rows of the tile are pixels.
+
+    A tile's pixels all see the same taps, so nothing is packed between zeros, unless most
+    columns see the border.  Small groups are spread over lanes while they are packed.
+    """
+    cdef Py_ssize_t width
+    cdef bint packs
+    p.n_lanes = cut_lanes(p.leaves, p.V, p.CO, <int>min(p.V, FC_LANEWISE_NR), &p.lanes)
+    fill_last_lanes(p)
+    width = p.lanes[0].nr * p.vf
+    p.n_ci = p.n_columns = p.images = 1
+    p.ci_block = p.CI
+    p.columns = max(p.w[0].n, 1)
+    p.padded = most_see_the_border(p.w)
+    packs = src_planar or p.padded or p.lanes[0].count < width
+    if p.CI * p.spread.CO > 1:
+        packs = True
+        p.spread.pitch = p.V * p.vf
+        p.spread.index = spread_table(p.CI, p.spread.CO, p.CO, p.spread.pitch, p.itemsize)
+    cut_depthwise_tasks(p, packs, dst_planar)
+    cut_columns(p)
+    order_kernel(p)
+    p.packed_size = p.V * p.vf * p.CI * p.KH * p.KW
+    # A tile's last vector may read past the last packed pixel.
+    p.src_scratch = source_elements(p, p.images, p.rows) + FC_LANEWISE_NR * p.vf if packs else 0
+    if p.spread.index != NULL and src_planar:
+        p.row_scratch = p.src_w * source_width(p)
+    p.dst_scratch = destination_pixels(p) * split_lanes(p) if dst_planar else 0
+    return 0
+
+
+cdef Py_ssize_t source_width(const Plan* p) noexcept nogil:
+    """Source channels of all groups."""
+    return p.CO // p.spread.CO * p.CI
+
+
+cdef void fill_last_lanes(Plan* p) noexcept nogil:
+    """Move the last block back until its lanes are all channels: some are computed twice.
+
+    So no vector reaches past a pixel's channels.  (A single block with too few channels stays as
+    it is; its source is packed.)
+    """
+    cdef Lanes* last = &p.lanes[p.n_lanes - 1]
+    cdef Py_ssize_t width = last.nr * p.vf
+    if p.CO >= width:
+        last.c0, last.count = p.CO - width, width
+
+
+cdef void cut_depthwise_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
+    """Rows, images and lanes of a task: what it reads and writes stays in the L2 cache."""
+    cdef Py_ssize_t base_rows = max(p.h[0].n, 1), fewest, most
+    cdef Py_ssize_t budget = 2 * SCRATCH_BYTES // p.itemsize
+    cdef Py_ssize_t pixels
+    p.split, p.rows = p.n_lanes, min(base_rows, 4)
+    # Whole pixels are one stretch of memory; but a few rows of them have to fit.
+    fewest = max(PACKED_LANES // (p.lanes[0].nr * p.vf), 2)
+    while p.split > fewest and depthwise_elements(p) > budget:
+        p.split = max(p.split // 2, fewest)
+    while p.rows < base_rows:
+        p.rows += 1
+        if depthwise_elements(p) > budget or (
+                p.N * ceil_div(base_rows, p.rows) * (p.n_lanes // p.split) < ENOUGH_TASKS):
+            p.rows -= 1
+            break
+    while p.rows > 1 and depthwise_elements(p) > budget:
+        p.rows -= 1
+    p.rows = ceil_div(base_rows, ceil_div(base_rows, p.rows))
+    p.n_rows = ceil_div(base_rows, p.rows)
+    if p.n_rows == 1:
+        pixels = max(destination_pixels(p) * p.CO * p.CI * p.KH * p.KW, 1)
+        most = min(<Py_ssize_t>(TASK_WORK / 4 / pixels), budget // max(depthwise_elements(p), 1))
+        p.images = max(min(most, p.N // (ENOUGH_TASKS // 4)), 1)
+    p.n_images = ceil_div(p.N, p.images)
+    # The last block may share channels with the one before it: one task must have both.
+    p.split = max(p.split, 2)
+    p.n_splits = max(p.n_lanes // p.split, 1)
+    p.n_tasks = p.n_images * p.n_rows * p.n_splits
+
+
+cdef Py_ssize_t depthwise_elements(const Plan* p) noexcept nogil:
+    """What a task reads and writes."""
+    return source_elements(p, p.images, p.rows) + destination_pixels(p) * split_lanes(p)
+
+
+# ---- the nest -----------------------------------------------------------------------------------
 
 cdef void depthwise(
     const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,

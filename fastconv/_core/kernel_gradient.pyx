@@ -244,7 +244,7 @@ cdef inline Py_ssize_t lanes_end(const KernelPlan* p, Py_ssize_t block) noexcept
 cdef void ask_ahead(
     const Run* run, const Block* pixels, Py_ssize_t g, Py_ssize_t share, Py_ssize_t shares
 ) noexcept nogil:
-    """Ask for a share of the rows behind this block's: the next block of an image will read them."""
+    """Ask for a share of the rows behind this block's, which the next block will read."""
     cdef const KernelPlan* p = run.p
     cdef Py_ssize_t rows = pixels.i1 - pixels.i0
     if not p.asks:
@@ -294,7 +294,8 @@ cdef void sum_block(
 
 cdef void sum_channels(
     const KernelPlan* p, const Block* pixels, const Lanes* lanes, Py_ssize_t tap,
-    Py_ssize_t first, Py_ssize_t rows, const Image* x, const Image* dy, char* partial, fc_tile* t
+    Py_ssize_t first, Py_ssize_t rows, const Image* x, const Image* dy, char* partial,
+    fc_tile* t
 ) noexcept nogil:
     """Input channels [first, first + rows) of one tap, over the pixels that see the tap."""
     cdef Py_ssize_t a_off[FC_MAX_MR]
@@ -312,7 +313,8 @@ cdef void sum_channels(
 
 cdef void sum_taps(
     const KernelPlan* p, const Block* pixels, const Box* seen, const Lanes* lanes,
-    Py_ssize_t first, Py_ssize_t rows, const Image* x, const Image* dy, char* partial, fc_tile* t
+    Py_ssize_t first, Py_ssize_t rows, const Image* x, const Image* dy, char* partial,
+    fc_tile* t
 ) noexcept nogil:
     """Rows [first, first + rows) of (ic, kh, kw) that are `seen` from all the pixels."""
     cdef Py_ssize_t a_off[FC_MAX_MR]
@@ -332,7 +334,8 @@ cdef void sum_taps(
 
 cdef void sum_seen_taps(
     const KernelPlan* p, const Block* pixels, const Lanes* lanes,
-    Py_ssize_t first, Py_ssize_t rows, const Image* x, const Image* dy, char* partial, fc_tile* t
+    Py_ssize_t first, Py_ssize_t rows, const Image* x, const Image* dy, char* partial,
+    fc_tile* t
 ) noexcept nogil:
     """The same, where the border hides some taps from some pixels: one run of them at a time."""
     cdef Block run = pixels[0]

@@ -1,4 +1,4 @@
-from fastconv._core.geometry cimport Axis, Geometry
+from fastconv._core.geometry cimport Axis
 from fastconv._core.isa cimport fc_leaves
 from fastconv._core.pack cimport Spread
 
@@ -64,11 +64,10 @@ cdef struct Plan:
 cdef class CorrelationPlan:
     cdef Plan p
 
-cdef CorrelationPlan make_plan(
-    const Geometry* geometry, bint backward, const fc_leaves* leaves, int itemsize,
-    bint src_planar, bint dst_planar, bint pixels_contiguous)
+cdef Py_ssize_t FEW_CHANNELS, PACKED_LANES, SCRATCH_BYTES, STREAM_BYTES, ENOUGH_TASKS
+cdef double TASK_WORK
 
-cdef Py_ssize_t FEW_CHANNELS, PACKED_LANES, STREAM_BYTES
+cdef void* table(Py_ssize_t count, size_t size) except NULL
 cdef int best_width(
     const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, Py_ssize_t depth, bint joins,
     bint aligned, double* cycles
@@ -76,6 +75,15 @@ cdef int best_width(
 cdef Py_ssize_t cut_lanes(
     const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t count, int width, Lanes** lanes
 ) except -1
+
+cdef int cut_columns(Plan* p) except -1
+cdef int order_kernel(Plan* p) except -1
+cdef int valid_rows(Plan* p) except -1
+cdef Py_ssize_t max_taps(const Axis* axes, int count) noexcept nogil
+cdef Py_ssize_t axis_span(const Axis* axes, int count, Py_ssize_t n) noexcept nogil
+cdef Py_ssize_t source_elements(const Plan* p, Py_ssize_t images, Py_ssize_t rows) noexcept nogil
+cdef Py_ssize_t destination_pixels(const Plan* p) noexcept nogil
+cdef Py_ssize_t split_lanes(const Plan* p) noexcept nogil
 
 cdef inline Py_ssize_t tallest_tile(
     const fc_leaves* leaves, const Lanes* lanes, Py_ssize_t count

@@ -19,11 +19,15 @@ transposed (channels-last) into rows that no other task writes.
 from libc.string cimport memcpy, memset
 
 from fastconv._core.geometry cimport Axis, span
-from fastconv._core.isa cimport FC_MAX_MR, fc_tile
+from fastconv._core.isa cimport FC_MAX_MR, FC_MAX_NR, fc_tile
 from fastconv._core.pack cimport Image
-from fastconv._core.plan cimport Lanes, Plan, ceil_div, tallest_tile
+from fastconv._core.plan cimport (
+    SCRATCH_BYTES, TASK_WORK, Lanes, Plan, axis_span, best_width, ceil_div, cut_lanes, tallest_tile)
 from fastconv._core.task cimport scratch_bytes
 from fastconv._core.threads cimport parallel_for
+
+# Columns further apart than this are not brought together for the lanes.
+cdef Py_ssize_t WIDEST_STRIDE = 8
 
 cdef struct Run:
     const Plan* p
@@ -38,6 +42,86 @@ cdef struct Task:
     Py_ssize_t n, g, b0, b1
     Py_ssize_t r0, x0         # source row and column at the start of a packed plane
 
+
+# ---- the plan -----------------------------------------------------------------------------------
+
+cdef bint by_pixels_is_cheaper(
+    const Plan* p, Py_ssize_t depth, double by_channels
+) noexcept nogil:
+    """Whether pixels fill the lanes so much better than channels that packing planes pays."""
+    cdef Py_ssize_t columns = p.w[0].n, rows = p.h[0].n
+    cdef Py_ssize_t lines = 1
+    cdef Py_ssize_t V
+    cdef double by_pixels = 0, channels, pixels
+    if p.w[0].stride > WIDEST_STRIDE:
+        return False
+    if is_flat(p):
+        lines = rows
+        V = ceil_div(rows * flat_pitch(p), p.vf)
+    else:
+        V = ceil_div(columns, p.vf)
+    best_width(p.leaves, V, p.CO, depth, False, False, &by_pixels)
+    channels = by_channels * depth
+    pixels = by_pixels * depth / lines + 0.5 * columns * (
+        p.CI * p.h[0].stride * p.w[0].stride + p.CO)
+    return pixels < 0.9 * channels
+
+
+cdef Py_ssize_t flat_pitch(const Plan* p) noexcept nogil:
+    return axis_span(p.w, p.n_w, p.w[0].n)
+
+
+cdef bint is_flat(const Plan* p) noexcept nogil:
+    """Whether the lanes run on over the ends of rows: shorter rows would leave many empty."""
+    cdef Py_ssize_t n = p.w[0].n, rows = p.h[0].n
+    if p.h[0].stride != 1 or p.w[0].stride != 1:
+        return False
+    return ceil_div(rows * flat_pitch(p), p.vf) < 0.9 * rows * ceil_div(n, p.vf)
+
+
+cdef int plan_planes(Plan* p) except -1:
+    """Lanes are neighbouring pixels of a plane, rows of the tile are output channels."""
+    cdef Py_ssize_t reach = axis_span(p.w, p.n_w, p.w[0].n), base_rows = p.h[0].n
+    cdef Py_ssize_t run, in_rows
+    cdef double cycles = 0
+    cdef int width
+    p.flat = is_flat(p)
+    p.ci_block = p.CI
+    p.split_columns = p.w[0].stride
+    p.src_pitch = ceil_div(reach, p.split_columns) * p.split_columns
+    # Rows of a task: what fits the scratch, and enough of them to be worth a task.
+    p.rows = max(base_rows, 1)
+    while p.rows > 1 and (planes_elements(p) * p.itemsize > SCRATCH_BYTES or (
+            not p.flat and p.rows * p.w[0].n * p.CO * p.CI * p.KH * p.KW > 4 * TASK_WORK)):
+        p.rows = ceil_div(p.rows, 2)
+    while p.ci_block > 16 and planes_elements(p) * p.itemsize > SCRATCH_BYTES:
+        p.ci_block = ceil_div(p.ci_block, 2)
+    p.n_ci = ceil_div(p.CI, p.ci_block)
+    p.n_rows = ceil_div(base_rows, p.rows)
+    p.images = p.n_columns = p.n_splits = 1
+    p.n_images = p.N
+    p.columns = p.w[0].n
+    run = (p.rows - 1) * p.src_pitch + p.w[0].n if p.flat else p.w[0].n
+    p.V = ceil_div(run, p.vf)
+    width = best_width(p.leaves, p.V, p.CO, p.CI * p.KH * p.KW, False, False, &cycles)
+    p.n_lanes = cut_lanes(p.leaves, p.V, run, width, &p.lanes)
+    p.dst_pitch = p.src_pitch if p.flat else p.V * p.vf
+    p.dst_plane = p.V * p.vf if p.flat else p.rows * p.dst_pitch
+    p.n_tasks = p.N * p.G * p.n_rows
+    in_rows = axis_span(p.h, p.n_h, p.rows)
+    p.src_plane = in_rows * p.src_pitch
+    # A tile's last vectors may read past the last row.
+    p.src_scratch = p.ci_block * p.src_plane + (FC_MAX_NR + 1) * p.vf
+    p.dst_scratch = p.n_h * p.n_w * p.CO * p.dst_plane
+    p.packed_size = 0
+    return 0
+
+
+cdef Py_ssize_t planes_elements(const Plan* p) noexcept nogil:
+    return p.ci_block * axis_span(p.h, p.n_h, p.rows) * p.src_pitch
+
+
+# ---- the nest -----------------------------------------------------------------------------------
 
 cdef void correlate_planes(
     const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,

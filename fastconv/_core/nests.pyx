@@ -1,0 +1,91 @@
+# cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
+"""Which nest a correlation gets: the forward pass and the gradient of the input are one sum.
+
+Output channels fill the lanes (``correlate``), where they do.  In a depthwise convolution, or with
+groups so small that several share a vector, lanes meet lanes (``depthwise``).  Where output
+channels would leave many lanes empty (a first layer's input gradient), the roles swap and lanes are
+neighbouring pixels of packed planes (``planes``): a choice by counted cycles, as all in ``plan``.
+"""
+
+from fastconv._core.correlate cimport correlate, plan_correlate
+from fastconv._core.depthwise cimport depthwise, plan_depthwise
+from fastconv._core.geometry cimport Axis, Geometry, forward_axis, gradient_axes
+from fastconv._core.isa cimport fc_leaves
+from fastconv._core.pack cimport Image
+from fastconv._core.plan cimport (
+    STREAM_BYTES, CorrelationPlan, Plan, best_width, ceil_div, is_lanewise, max_taps, table,
+    valid_rows)
+from fastconv._core.planes cimport by_pixels_is_cheaper, correlate_planes, plan_planes
+
+
+cdef CorrelationPlan make_plan(
+    const Geometry* g, bint backward, const fc_leaves* leaves, int itemsize,
+    bint src_planar, bint dst_planar, bint pixels_contiguous
+):
+    cdef CorrelationPlan plan = CorrelationPlan.__new__(CorrelationPlan)
+    cdef Plan* p = &plan.p
+    cdef Py_ssize_t OH = g.OH, OW = g.OW, IH = g.IH, IW = g.IW, N = g.N
+    cdef double by_channels = 0
+    cdef Py_ssize_t depth
+    cdef int width
+    p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
+    p.G, p.KH, p.KW, p.flipped = g.G, g.KH, g.KW, backward
+    p.cost = (<double>g.N * g.OH * g.OW * g.KH * g.KW) * g.OC * (g.IC // g.G)
+    if pixels_contiguous:
+        # A 1x1 kernel does not see rows or images: all their pixels are one row.
+        if src_planar or dst_planar:
+            OH, OW, IH, IW = 1, OH * OW, 1, IH * IW
+        else:
+            N, OH, OW, IH, IW = 1, 1, N * OH * OW, 1, N * IH * IW
+    p.N = N
+    if backward:
+        p.CI, p.CO = g.OC // g.G, g.IC // g.G
+        p.src_h, p.src_w, p.dst_h, p.dst_w = OH, OW, IH, IW
+        p.n_h, p.n_w = <int>min(g.stride_h, max(IH, 1)), <int>min(g.stride_w, max(IW, 1))
+    else:
+        p.CI, p.CO = g.IC // g.G, g.OC // g.G
+        p.src_h, p.src_w, p.dst_h, p.dst_w = IH, IW, OH, OW
+        p.n_h = p.n_w = 1
+    p.h = <Axis*>table(p.n_h, sizeof(Axis))
+    p.w = <Axis*>table(p.n_w, sizeof(Axis))
+    if backward:
+        gradient_axes(p.h, IH, OH, g.KH, g.stride_h, g.pad_t, g.dil_h)
+        gradient_axes(p.w, IW, OW, g.KW, g.stride_w, g.pad_l, g.dil_w)
+    else:
+        forward_axis(p.h, IH, OH, g.KH, g.stride_h, g.pad_t, g.dil_h)
+        forward_axis(p.w, IW, OW, g.KW, g.stride_w, g.pad_l, g.dil_w)
+
+    valid_rows(p)
+
+    p.lanewise = is_lanewise(g.G, p.CI, p.CO, g.KH * g.KW, p.vf)
+    if p.lanewise:
+        p.spread.CI, p.spread.CO = p.CI, p.CO
+        p.cost *= 4 if p.CI * p.CO == 1 else 2       # each product loads its own vector
+        p.G, p.CO = 1, g.G * p.CO
+    p.V = ceil_div(p.CO, p.vf)
+    depth = max(p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
+    width = best_width(leaves, p.V, p.w[0].n, depth, True, True, &by_channels)
+    p.pixel_lanes = g.KH * g.KW > 1 and not p.lanewise and (
+        by_pixels_is_cheaper(p, depth, by_channels))
+    if p.pixel_lanes:
+        plan_planes(p)
+    elif p.lanewise:
+        plan_depthwise(p, src_planar, dst_planar)
+    else:
+        plan_correlate(p, width, src_planar, dst_planar)
+    # A planar destination is written in pieces of lines.
+    p.streams = not dst_planar and not p.pixel_lanes and p.itemsize * N * (
+        <double>g.IC * g.IH * g.IW + <double>g.OC * g.OH * g.OW) >= STREAM_BYTES
+    return plan
+
+
+cdef void run_nest(
+    const Plan* p, Image* src, const char* kernel, const char* bias, Image* dst,
+    bint relu, char* packed, char* scratch, int team
+) noexcept nogil:
+    if p.pixel_lanes:
+        correlate_planes(p, src, kernel, bias, dst, relu, scratch, team)
+    elif p.lanewise:
+        depthwise(p, src, kernel, bias, dst, relu, packed, scratch, team)
+    else:
+        correlate(p, src, kernel, bias, dst, relu, packed, scratch, team)
