@@ -22,7 +22,12 @@ PROJECT = Path(__file__).parents[1]
 # From the ground up. Modules of one line do not import each other, except within a package.
 FLOORS = (
     ("fastconv.reference",),
-    ("fastconv._core.isa", "fastconv._core.threads", "fastconv._core.memory", "fastconv._core.caches"),
+    (
+        "fastconv._core.isa",
+        "fastconv._core.threads",
+        "fastconv._core.memory",
+        "fastconv._core.caches",
+    ),
     ("fastconv._core.geometry", "fastconv._core.pack"),
     ("fastconv._core.plan",),
     ("fastconv._core.task",),

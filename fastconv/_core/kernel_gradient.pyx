@@ -225,7 +225,8 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
             x = run.x[0]
             x.data += g * p.CI * x.sc * size
         if p.packs_dy:
-            pack_dy(run, &pixels, g, lanes0, lanes1, scratch + (p.x_scratch + p.row_scratch) * size, &dy)
+            pack_dy(run, &pixels, g, lanes0, lanes1,
+                    scratch + (p.x_scratch + p.row_scratch) * size, &dy)
         else:
             dy = run.dy[0]
             dy.data += g * p.CO * dy.sc * size

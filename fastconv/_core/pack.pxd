@@ -14,7 +14,8 @@ cdef struct Box:
 
 cdef struct Spread:
     # How the channels of small groups come to lie in lanes: plane ci of a packed row holds, for
-    # every pixel and lane, channel ci of the lane's group.  `index` is (CI, pitch) channels, see gather.
+    # every pixel and lane, channel ci of the lane's group.  `index` is (CI, pitch) channels, see
+    # fc_gather_fn.
     char* index
     Py_ssize_t CI, CO, pitch      # channels in, lanes of a group; lanes of the table
 
