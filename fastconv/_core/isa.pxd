@@ -70,6 +70,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_roof_fn roof
         fc_fence_fn fence
         fc_prefetch_fn prefetch
+        const fc_leaves* narrow
 
     ctypedef struct fc_isa:
         const char* name
@@ -77,8 +78,17 @@ cdef extern from "ukernels/ukernels.h" nogil:
         const fc_leaves* f64
 
     int fc_detect(const fc_isa** found)
+    bint fc_wide_is_two_narrow()
 
 cdef const fc_leaves* leaves(int itemsize) noexcept nogil
+cdef const fc_leaves* unaligned_leaves(const fc_leaves* leaves, Py_ssize_t rows) noexcept nogil
+cdef double vector_cycles(const fc_leaves* leaves) noexcept nogil
+
+cdef inline const fc_leaves* leaves_for(const fc_leaves* leaves, Py_ssize_t lanes) noexcept nogil:
+    """Leaves whose vectors so few lanes fill best."""
+    if leaves.narrow != NULL and 2 * lanes <= leaves.vf:
+        return leaves.narrow
+    return leaves
 
 
 cdef inline fc_tile_fn tile_of(

@@ -16,6 +16,21 @@ cdef const fc_leaves* leaves(int itemsize) noexcept nogil:
     return current.f32 if itemsize == 4 else current.f64
 
 
+cdef bint wide_is_two_narrow = fc_wide_is_two_narrow()
+
+
+cdef const fc_leaves* unaligned_leaves(const fc_leaves* leaves, Py_ssize_t rows) noexcept nogil:
+    """Leaves for vectors that lie across the ends of cache lines and serve so few rows."""
+    if leaves.narrow != NULL and wide_is_two_narrow and rows <= 4:
+        return leaves.narrow
+    return leaves
+
+
+cdef double vector_cycles(const fc_leaves* leaves) noexcept nogil:
+    """Cycles of a vector multiply-add, in those of the widest tier."""
+    return 0.5 if leaves.narrow == NULL and wide_is_two_narrow else 1.0
+
+
 def available():
     """Names of the tiers this processor runs, best first."""
     return tuple(found[i].name.decode() for i in range(n_found))

@@ -10,7 +10,7 @@ neighbouring pixels of packed planes (``planes``): a choice by counted cycles, a
 from fastconv._core.correlate cimport correlate, plan_correlate
 from fastconv._core.depthwise cimport depthwise, plan_depthwise
 from fastconv._core.geometry cimport Axis, Geometry, forward_axis, gradient_axes
-from fastconv._core.isa cimport fc_leaves
+from fastconv._core.isa cimport fc_leaves, leaves_for
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
     STREAM_BYTES, CorrelationPlan, Plan, best_width, ceil_div, is_lanewise, max_taps, table,
@@ -62,13 +62,16 @@ cdef CorrelationPlan make_plan(
         p.spread.CI, p.spread.CO = p.CI, p.CO
         p.cost *= 4 if p.CI * p.CO == 1 else 2       # each product loads its own vector
         p.G, p.CO = 1, g.G * p.CO
+    else:
+        p.leaves = leaves_for(leaves, p.CO)
+        p.vf = p.leaves.vf
     p.V = ceil_div(p.CO, p.vf)
     depth = max(p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
-    width = best_width(leaves, p.V, p.w[0].n, depth, True, True, &by_channels)
+    width = best_width(p.leaves, p.V, p.w[0].n, depth, True, True, &by_channels)
     p.pixel_lanes = g.KH * g.KW > 1 and not p.lanewise and (
-        by_pixels_is_cheaper(p, depth, by_channels))
+        by_pixels_is_cheaper(p, leaves, depth, by_channels))
     if p.pixel_lanes:
-        plan_planes(p)
+        plan_planes(p, leaves)
     elif p.lanewise:
         plan_depthwise(p, src_planar, dst_planar)
     else:

@@ -22,7 +22,7 @@ from libc.stdlib cimport calloc, free
 from fastconv._core.caches cimport L2_BYTES, L3_BYTES
 from fastconv._core.geometry cimport (
     Axis, end_of_run, end_valid, first_valid, span, valid_taps)
-from fastconv._core.isa cimport FC_MAX_NR, fc_leaves
+from fastconv._core.isa cimport FC_MAX_NR, fc_leaves, vector_cycles
 
 # Below this many reduced channels a part of a tile is too short a call.
 FEW_CHANNELS = 16
@@ -63,14 +63,17 @@ cdef void* table(Py_ssize_t count, size_t size) except NULL:
     return memory
 
 
-cdef double tile_cycles(Py_ssize_t mr, int nr, bint aligned) noexcept nogil:
-    """Cycles of one step of the reduction, in units of one vector FMA.
+cdef double tile_cycles(
+    const fc_leaves* leaves, Py_ssize_t mr, int nr, bint aligned
+) noexcept nogil:
+    """Cycles of one step of the reduction.
 
-    Fewer than four chains cannot hide the FMA's latency, and a vector that is not aligned is two
-    loads.
+    Fewer than four chains a cycle cannot hide the FMA's latency, and a vector that is not aligned
+    is two loads.
     """
-    cdef double cycles = max(mr * nr, 4, nr if aligned else 2 * nr)
-    return cycles + 0.2 * nr + 0.05 * mr
+    cdef double fma = vector_cycles(leaves)
+    cdef double loads = (nr if aligned else 2 * nr) * fma
+    return max(max(mr * nr * fma, 4.0), loads) + 0.2 * nr * fma + 0.05 * mr
 
 
 cdef Py_ssize_t tile_height(
@@ -95,9 +98,9 @@ cdef double row_cycles(
     cdef double cycles
     if not joins:
         joined = 1
-    cycles = rows // mr * (tile_cycles(mr * joined, nr, aligned) + TILE_CYCLES / depth) / joined
+    cycles = rows // mr * (tile_cycles(leaves, mr * joined, nr, aligned) + TILE_CYCLES / depth) / joined
     if rows % mr:
-        cycles += tile_cycles(rows % mr, nr, aligned) + TILE_CYCLES / depth
+        cycles += tile_cycles(leaves, rows % mr, nr, aligned) + TILE_CYCLES / depth
     return cycles
 
 

@@ -19,7 +19,7 @@ transposed (channels-last) into rows that no other task writes.
 from libc.string cimport memcpy, memset
 
 from fastconv._core.geometry cimport Axis, span
-from fastconv._core.isa cimport FC_MAX_MR, FC_MAX_NR, fc_tile
+from fastconv._core.isa cimport FC_MAX_MR, FC_MAX_NR, fc_leaves, fc_tile, unaligned_leaves
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
     SCRATCH_BYTES, TASK_WORK, Lanes, Plan, axis_span, best_width, ceil_div, cut_lanes, tallest_tile)
@@ -46,21 +46,22 @@ cdef struct Task:
 # ---- the plan -----------------------------------------------------------------------------------
 
 cdef bint by_pixels_is_cheaper(
-    const Plan* p, Py_ssize_t depth, double by_channels
+    const Plan* p, const fc_leaves* wide, Py_ssize_t depth, double by_channels
 ) noexcept nogil:
     """Whether pixels fill the lanes so much better than channels that packing planes pays."""
     cdef Py_ssize_t columns = p.w[0].n, rows = p.h[0].n
     cdef Py_ssize_t lines = 1
     cdef Py_ssize_t V
     cdef double by_pixels = 0, channels, pixels
+    cdef const fc_leaves* leaves = unaligned_leaves(wide, p.CO)
     if p.w[0].stride > WIDEST_STRIDE:
         return False
-    if is_flat(p):
+    if is_flat(p, leaves.vf):
         lines = rows
-        V = ceil_div(rows * flat_pitch(p), p.vf)
+        V = ceil_div(rows * flat_pitch(p), leaves.vf)
     else:
-        V = ceil_div(columns, p.vf)
-    best_width(p.leaves, V, p.CO, depth, False, False, &by_pixels)
+        V = ceil_div(columns, leaves.vf)
+    best_width(leaves, V, p.CO, depth, False, False, &by_pixels)
     channels = by_channels * depth
     pixels = by_pixels * depth / lines + 0.5 * columns * (
         p.CI * p.h[0].stride * p.w[0].stride + p.CO)
@@ -71,21 +72,23 @@ cdef Py_ssize_t flat_pitch(const Plan* p) noexcept nogil:
     return axis_span(p.w, p.n_w, p.w[0].n)
 
 
-cdef bint is_flat(const Plan* p) noexcept nogil:
+cdef bint is_flat(const Plan* p, int vf) noexcept nogil:
     """Whether the lanes run on over the ends of rows: shorter rows would leave many empty."""
     cdef Py_ssize_t n = p.w[0].n, rows = p.h[0].n
     if p.h[0].stride != 1 or p.w[0].stride != 1:
         return False
-    return ceil_div(rows * flat_pitch(p), p.vf) < 0.9 * rows * ceil_div(n, p.vf)
+    return ceil_div(rows * flat_pitch(p), vf) < 0.9 * rows * ceil_div(n, vf)
 
 
-cdef int plan_planes(Plan* p) except -1:
+cdef int plan_planes(Plan* p, const fc_leaves* wide) except -1:
     """Lanes are neighbouring pixels of a plane, rows of the tile are output channels."""
     cdef Py_ssize_t reach = axis_span(p.w, p.n_w, p.w[0].n), base_rows = p.h[0].n
     cdef Py_ssize_t run, in_rows
     cdef double cycles = 0
     cdef int width
-    p.flat = is_flat(p)
+    p.leaves = unaligned_leaves(wide, p.CO)
+    p.vf = p.leaves.vf
+    p.flat = is_flat(p, p.vf)
     p.ci_block = p.CI
     p.split_columns = p.w[0].stride
     p.src_pitch = ceil_div(reach, p.split_columns) * p.split_columns

@@ -2,6 +2,9 @@
  * can never fault.  Adding a tier is one tier_*.c file and one line here. */
 #include "target.h"
 #include "ukernels.h"
+#if FC_X86_64
+#include <cpuid.h>
+#endif
 
 #if FC_X86_64
 extern const fc_isa fc_isa_avx512, fc_isa_avx2, fc_isa_baseline;
@@ -29,4 +32,17 @@ int fc_detect(const fc_isa *found[FC_MAX_TIERS])
     found[n++] = &fc_isa_baseline;
 #endif
     return n;
+}
+
+int fc_wide_is_two_narrow(void)
+{
+#if FC_X86_64
+    /* Zen 4 (AMD's family 25 with AVX-512) passes 512-bit vectors in two halves. */
+    unsigned eax, ebx, ecx, edx;
+    if (!__get_cpuid(0, &eax, &ebx, &ecx, &edx) || ebx != signature_AMD_ebx) return 0;
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return 0;
+    return ((eax >> 8) & 15) + ((eax >> 20) & 255) == 25;
+#else
+    return 0;
+#endif
 }

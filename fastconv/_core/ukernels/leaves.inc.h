@@ -25,7 +25,11 @@ FC_ROWS_2(FC_EMIT, 2)
 #define FC_ENTRY(mr, nr) FC_N(tile_##mr##x##nr),
 #define FC_LANEWISE(mr, nr) FC_N(lanewise_##mr##x##nr),
 #define FC_COUNT(mr, nr) +1
-static const fc_leaves FC_N(leaves) = {
+const fc_leaves FC_N(leaves);
+#ifdef FC_NARROW
+extern const fc_leaves FC_N2(leaves, FC_TYPE, FC_NARROW);
+#endif
+const fc_leaves FC_N(leaves) = {
     .vf = VF,
     .max_mr = {0 FC_ROWS_1(FC_COUNT, 1), 0 FC_ROWS_2(FC_COUNT, 2), 0 FC_ROWS_3(FC_COUNT, 3),
                0 FC_ROWS_4(FC_COUNT, 4)},
@@ -42,6 +46,9 @@ static const fc_leaves FC_N(leaves) = {
     .roof = FC_N(roof),
     .fence = FC_N(fence),
     .prefetch = FC_N(prefetch),
+#ifdef FC_NARROW
+    .narrow = &FC_N2(leaves, FC_TYPE, FC_NARROW),
+#endif
 };
 #undef FC_COUNT
 #undef FC_ENTRY

@@ -110,7 +110,7 @@ typedef void (*fc_fence_fn)(void);
 typedef double (*fc_roof_fn)(ptrdiff_t n);
 
 /* What one tier offers for one type. */
-typedef struct {
+typedef struct fc_leaves {
     int vf;                /* lanes in a vector                                 */
     int max_mr[FC_MAX_NR]; /* most rows of a tile of NR = index + 1 vectors     */
     fc_tile_fn tile[FC_MAX_NR][FC_MAX_MR]; /* [NR - 1][MR - 1]; NULL past max_mr */
@@ -125,6 +125,7 @@ typedef struct {
     fc_roof_fn roof;
     fc_fence_fn fence;
     fc_prefetch_fn prefetch;
+    const struct fc_leaves *narrow; /* the same in vectors of half the size, or NULL */
 } fc_leaves;
 
 typedef struct {
@@ -134,5 +135,9 @@ typedef struct {
 
 /* Fills `found` with the tiers that this processor runs, best first, and returns their number. */
 int fc_detect(const fc_isa *found[FC_MAX_TIERS]);
+
+/* Whether a vector of the widest tier costs as much as two narrow ones, so that nothing is lost
+ * with those where loads are not aligned. */
+int fc_wide_is_two_narrow(void);
 
 #endif
