@@ -36,6 +36,10 @@ cdef Py_ssize_t PANEL_BYTES = L2_BYTES // 8 * 3
 # kernel stays in the cache.
 cdef Py_ssize_t TASK_PIXELS = 192
 cdef Py_ssize_t FEW_PIXELS = 28
+# Of the L1 cache: addresses this far apart share a set, which holds so many lines.
+cdef Py_ssize_t SETS_BYTES = 4096
+cdef Py_ssize_t WAYS = 8
+cdef Py_ssize_t CACHE_LINE = 64
 
 
 # ---- the plan -----------------------------------------------------------------------------------
@@ -52,7 +56,13 @@ cdef int plan_correlate(Plan* p, int width, bint packs, bint dst_planar) except 
     p.n_ci = max(ceil_div(p.CI, max(p.ci_block, 1)), 1)
     p.padded = p.CI < FEW_CHANNELS and taps > 1
     packs |= p.padded
-    p.merged = p.n_ci == 1 and (packs or p.G == 1) and contiguous_taps(p.w, p.n_w)
+    p.pitch = p.ci_block
+    if shares_sets(p, p.G * p.CI * p.w[0].stride):
+        packs = True
+    if packs and shares_sets(p, p.pitch * p.w[0].stride):
+        p.pitch += CACHE_LINE // p.itemsize
+    p.merged = (p.n_ci == 1 and p.pitch == p.CI and (packs or p.G == 1)
+                and contiguous_taps(p.w, p.n_w))
     cut_tasks(p, packs, dst_planar)
     cut_columns(p)
     order_kernel(p)
@@ -60,6 +70,12 @@ cdef int plan_correlate(Plan* p, int width, bint packs, bint dst_planar) except 
     p.src_scratch = source_elements(p, p.images, p.rows) if packs else 0
     p.dst_scratch = destination_pixels(p) * split_lanes(p) if dst_planar else 0
     return 0
+
+
+cdef bint shares_sets(const Plan* p, Py_ssize_t step) noexcept nogil:
+    """Whether pixels so many elements apart push each other out of the L1 cache."""
+    return step > 0 and step * p.itemsize % SETS_BYTES == 0 and (
+        tallest_tile(p.leaves, p.lanes, p.n_lanes) > WAYS)
 
 
 cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:

@@ -101,7 +101,7 @@ cdef KernelGradientPlan make_kernel_plan(
                 p.V * p.vf * itemsize * (p.h.stride + (p.KH - 1) * p.h.offset_step)):
             p.split = p.n_lanes     # whole pixels are one copy a row
     # Shared operands that no cache holds are asked for in time.
-    p.asks = not (p.packs_x or p.packs_dy) and p.G == 1 and itemsize * g.N * (
+    p.asks = not (p.packs_x or p.packs_dy) and p.G == 1 and p.h.stride <= p.KH and itemsize * g.N * (
         <double>g.IC * IH * IW + <double>g.OC * OH * OW) >= STREAM_BYTES
     p.x_channels = p.CI
     if p.lanewise:
@@ -387,6 +387,7 @@ cdef void pack_x(
     cdef const Axis* w = &p.w
     cdef Box box
     box.n0, box.n1, box.c0, box.c1 = pixels.n0, pixels.n1, c0, c1
+    box.pitch = c1 - c0
     box.H, box.W = h.source, w.source
     box.r0 = pixels.i0 * h.stride + h.offset
     box.r1 = (pixels.i1 - 1) * h.stride + h.offset + (p.KH - 1) * h.offset_step + 1

@@ -8,8 +8,9 @@ cdef struct Image:
 
 cdef struct Box:
     # What to pack: images [n0, n1), channels [c0, c1), rows [r0, r1), columns [x0, x1) of an image
-    # of H x W pixels.  Rows and columns outside the image are zero.
-    Py_ssize_t n0, n1, c0, c1, r0, r1, x0, x1
+    # of H x W pixels.  Rows and columns outside the image are zero.  Packed pixels are `pitch`
+    # elements apart.
+    Py_ssize_t n0, n1, c0, c1, r0, r1, x0, x1, pitch
     Py_ssize_t H, W
 
 cdef struct Spread:

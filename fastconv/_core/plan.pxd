@@ -36,6 +36,7 @@ cdef struct Plan:
     Py_ssize_t n_lanes              # blocks of output channels
     Lanes* lanes
     Py_ssize_t ci_block, n_ci       # reduced channels per sweep
+    Py_ssize_t pitch                # from one packed pixel of them to the next
     bint padded                     # the source is packed between zero columns
     bint merged                     # (u, ci) is one contiguous run of the source
     Py_ssize_t images, rows, columns  # extent of a task: images, base rows, base columns

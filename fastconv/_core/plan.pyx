@@ -282,7 +282,7 @@ cdef Py_ssize_t source_elements(const Plan* p, Py_ssize_t images, Py_ssize_t row
 
 cdef Py_ssize_t source_channels(const Plan* p) noexcept nogil:
     """Channels of a packed pixel."""
-    return split_lanes(p) * p.CI if p.lanewise else p.ci_block
+    return split_lanes(p) * p.CI if p.lanewise else p.pitch
 
 
 cdef Py_ssize_t destination_pixels(const Plan* p) noexcept nogil:

@@ -89,7 +89,7 @@ cdef int plan_planes(Plan* p, const fc_leaves* wide) except -1:
     p.leaves = unaligned_leaves(wide, p.CO)
     p.vf = p.leaves.vf
     p.flat = is_flat(p, p.vf)
-    p.ci_block = p.CI
+    p.ci_block = p.pitch = p.CI
     p.split_columns = p.w[0].stride
     p.src_pitch = ceil_div(reach, p.split_columns) * p.split_columns
     # Rows of a task: what fits the scratch, and enough of them to be worth a task.

@@ -11,8 +11,12 @@ from libc.string cimport memcpy, memset
 
 from fastconv._core.geometry cimport span
 from fastconv._core.pack cimport Box, Image, pack_pixels, spread_pixels
-from fastconv._core.plan cimport Lanes, Plan
+from fastconv._core.plan cimport Lanes, Plan, ceil_div
 from fastconv._core.threads cimport parallel_for, task_fn
+
+
+# Rows of a kernel that a task deals out.
+cdef Py_ssize_t PACK_ROWS = 32
 
 
 cdef void run_tasks(
@@ -23,7 +27,10 @@ cdef void run_tasks(
     run.p, run.src, run.dst, run.kernel, run.bias = plan, src, dst, kernel, bias
     run.packed, run.scratch, run.relu = packed, scratch, relu
     run.streams = plan.streams and is_aligned(plan, dst)
-    parallel_for(plan.G * plan.n_lanes, team, pack_kernel_task, &run)
+    if lanes_neighbour(plan):
+        parallel_for(plan.G * ceil_div(plan.CI, PACK_ROWS), team, copy_kernel_task, &run)
+    else:
+        parallel_for(plan.G * plan.n_lanes, team, pack_kernel_task, &run)
     parallel_for(plan.n_tasks, team, task, &run)
 
 
@@ -59,10 +66,6 @@ cdef void pack_kernel_task(void* context, Py_ssize_t task, int thread) noexcept 
     if p.flipped and p.spread.index != NULL:
         pack_spread_kernel(p, lanes, run.kernel, panel)
         return
-    if k_co == 1:
-        for ci in range(p.CI):
-            memcpy(panel + p.order[ci] * width * size, k + ci * k_ci * size, lanes.count * size)
-        return
     for v in range(lanes.nr):
         count = min(p.vf, lanes.count - v * p.vf)
         if k_ci == taps:
@@ -72,6 +75,32 @@ cdef void pack_kernel_task(void* context, Py_ssize_t task, int thread) noexcept 
             for ci in range(p.CI):
                 p.leaves.transpose(panel + v * p.vf * size, width, p.order + ci * taps,
                                    k + (v * p.vf * k_co + ci * k_ci) * size, k_co, count, taps)
+
+
+cdef bint lanes_neighbour(const Plan* p) noexcept nogil:
+    """Whether the kernel's rows are lanes already: the input's gradient of a 1x1 kernel."""
+    return p.flipped and p.KH * p.KW == 1 and not p.lanewise
+
+
+cdef void copy_kernel_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
+    """Deal some rows of such a kernel out to the panels of all blocks."""
+    cdef Run* run = <Run*>context
+    cdef const Plan* p = run.p
+    cdef Py_ssize_t blocks = ceil_div(p.CI, PACK_ROWS), size = p.itemsize
+    cdef Py_ssize_t g = task // blocks, first = task % blocks * PACK_ROWS, ci, block, width
+    cdef Lanes* lanes
+    cdef char* row
+    cdef const char* k
+    for ci in range(first, min(first + PACK_ROWS, p.CI)):
+        k = run.kernel + (g * p.CI + ci) * p.CO * size
+        for block in range(p.n_lanes):
+            lanes = &p.lanes[block]
+            width = lanes.nr * p.vf
+            row = run.packed + (((g * p.V + lanes.v0) * p.vf) * p.CI + p.order[ci] * width) * size
+            memcpy(row, k + lanes.c0 * size, lanes.count * size)
+            if lanes.count < width:
+                memset(row + lanes.count * size, 0, (width - lanes.count) * size)
+    # end: ci
 
 
 cdef void pack_spread_kernel(
@@ -122,6 +151,7 @@ cdef void pack_source(
     cdef const Plan* p = run.p
     cdef Box box
     box.n0, box.n1, box.c0, box.c1 = task.n0, task.n1, c0, c1
+    box.pitch = c1 - c0 if p.lanewise else p.pitch
     box.H, box.W = p.src_h, p.src_w
     span(p.h, p.n_h, task.b0, task.b1, &box.r0, &box.r1)
     span(p.w, p.n_w, task.c0, task.c1, &box.x0, &box.x1)
