@@ -20,7 +20,7 @@ Tasks write disjoint pixels and channels of the destination, so no two threads w
 """
 
 from fastconv._core.caches cimport L2_BYTES
-from fastconv._core.geometry cimport Axis
+from fastconv._core.geometry cimport Axis, span
 from fastconv._core.isa cimport FC_MAX_MR, FC_MAX_NR, fc_tile, fc_tile_fn
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
@@ -173,6 +173,8 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
             src = run.src[0]
             src.data += (task.g * p.CI + ci0) * src.sc * size
         for block in range(task.lanes0, task.lanes1):
+            if p.asks and not packs and ci_index == 0:
+                ask_ahead(run, &task, block - task.lanes0, task.lanes1 - task.lanes0)
             lanes = &p.lanes[block]
             panel = run.packed + (task.g * p.V + lanes.v0) * p.vf * p.CI * p.KH * p.KW * size
             for ph in range(p.n_h):
@@ -184,6 +186,26 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
         write_planes(run, &task, &dst)
     if run.streams:
         p.leaves.fence()
+
+
+cdef void ask_ahead(
+    const Run* run, const Task* task, Py_ssize_t share, Py_ssize_t shares
+) noexcept nogil:
+    """Ask for a share of what the next task is the first to read: it lies behind this one's."""
+    cdef const Plan* p = run.p
+    cdef const Image* src = run.src
+    cdef Py_ssize_t low, high, begin, length
+    if p.n_columns > 1:
+        begin = task.c1 * p.w[0].stride * src.sw
+        length = (task.c1 - task.c0) * p.w[0].stride * src.sw
+    else:
+        span(p.h, p.n_h, task.b0, task.b1, &low, &high)
+        begin = max(min(high, p.src_h), 0) * src.sh
+        length = (task.b1 - task.b0) * p.h[0].stride * src.sh
+    begin += (task.n1 - 1) * src.sn
+    length = min(length, p.N * src.sn - begin) * (task.n1 - task.n0) // shares
+    if length > 0:
+        p.leaves.prefetch(src.data + (begin + share * length) * p.itemsize, length * p.itemsize)
 
 
 cdef void sweep(

@@ -45,6 +45,10 @@ cdef int _max_team() noexcept nogil:
     return min(omp_get_max_threads(), machine)
 
 
+cdef enum:
+    RUNS_PER_THREAD = 16
+
+
 cdef int team_size(double multiply_adds) noexcept nogil:
     """The team for a call of so many multiply-adds, or what takes as long."""
     cdef int most = _max_team()
@@ -58,14 +62,16 @@ cdef void parallel_for(
     Py_ssize_t n_tasks, int team, task_fn run, void* context
 ) noexcept nogil:
     """Call ``run(context, task, thread)`` for every task; ``0 <= thread < team``."""
-    cdef Py_ssize_t task
+    cdef Py_ssize_t task, run_length
     if team > n_tasks:
         team = <int>n_tasks
     if team <= 1:
         for task in range(n_tasks):
             run(context, task, 0)
     else:
-        for task in prange(n_tasks, schedule="dynamic", num_threads=team):
+        # Neighbouring tasks share rows: they are handed out in runs, short enough to balance.
+        run_length = max(n_tasks // (RUNS_PER_THREAD * team), 1)
+        for task in prange(n_tasks, schedule="dynamic", chunksize=run_length, num_threads=team):
             run(context, task, threadid())
 
 
