@@ -4,9 +4,9 @@ An optimizer sees (name, value, grad) triples, changes the values in place and r
 needs under the names. It knows nothing of layers, so it serves hand-written loops and arrays of
 one's own just as well.
 
-A step is a dozen passes of simple arithmetic over every parameter. Each parameter is walked in
-blocks that stay in the second cache with their state, so memory is read and written once per step
-rather than once per pass, and the only temporary is one block.
+A step is a dozen operations on every element, and what it costs is memory. SGD and Adam are
+compiled, a single pass over whole parameters. An optimizer of one's own is a few lines of NumPy on
+blocks that stay in the second cache with their state, so that its passes too find them there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastconv.training import adam_update, sgd_update
 
 BLOCK = 32768  # elements: five arrays of float32 take 640 KiB
 Rate = float | Callable[[int], float]
@@ -28,6 +30,11 @@ class Optimizer:
 
     Attributes
     ----------
+    slots : tuple of str
+        What `step` needs beside the gradient: so many arrays, zero at first.
+    whole : bool
+        Whether `step` is given whole parameters, in their shape, instead of flat blocks of them:
+        for steps that pass over memory once.
     learning_rate : float or callable
         The rate, or a function from the number of steps taken so far to the rate. May be changed
         between steps.
@@ -36,6 +43,7 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
+    whole = False
 
     def __init__(self, learning_rate: Rate) -> None:
         if not callable(learning_rate) and not learning_rate > 0:
@@ -63,15 +71,19 @@ class Optimizer:
             if name not in self._state:
                 self._state[name] = [np.zeros_like(value) for _ in self.slots]
             state = self._state[name]
-            shapes = {array.shape for array in (value, grad, *state)}
-            if len(shapes) > 1 or not value.flags.c_contiguous:
+            wrong = any(array.shape != value.shape for array in (grad, *state))
+            if wrong or not value.flags.c_contiguous:
+                shapes = {array.shape for array in (value, grad, *state)}
                 raise ValueError(
                     f"parameters: {name!r}: expected a C-contiguous value with a gradient and a "
                     f"state of its shape, got shapes {sorted(shapes)} (one optimizer serves "
                     f"one model)"
                 )
-            for block in _blocks(value, grad, *state):
-                self.step(*block)
+            if self.whole:
+                self.step(value, grad, *state)
+            else:
+                for block in _blocks(value, grad, *state):
+                    self.step(*block)
 
     def step(self, value: NDArray, grad: NDArray, *state: NDArray) -> None:
         """Move one block."""
@@ -104,6 +116,8 @@ class SGD(Optimizer):
     array([0.5, 2. ])
     """
 
+    whole = True
+
     def __init__(
         self,
         learning_rate: Rate = 0.01,
@@ -123,18 +137,15 @@ class SGD(Optimizer):
         self.slots = ("velocity",) if momentum else ()
 
     def step(self, value: NDArray, grad: NDArray, *state: NDArray) -> None:
-        move = value * self.weight_decay
-        move += grad
-        if self.momentum:
-            (velocity,) = state
-            velocity *= self.momentum
-            velocity += move
-            if self.nesterov:
-                move += self.momentum * velocity
-            else:
-                move[:] = velocity
-        move *= self.rate
-        value -= move
+        sgd_update(
+            value,
+            grad,
+            *state,
+            rate=self.rate,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+        )
 
 
 class Adam(Optimizer):
@@ -162,6 +173,7 @@ class Adam(Optimizer):
     """
 
     slots = ("mean", "square")
+    whole = True
 
     def __init__(
         self,
@@ -180,21 +192,19 @@ class Adam(Optimizer):
 
     def step(self, value: NDArray, grad: NDArray, *state: NDArray) -> None:
         mean, square = state
-        # Both corrections are numbers; they go into the rate and epsilon, not into a pass.
+        # Both corrections are numbers; they go into the rate and epsilon.
         correction = math.sqrt(1 - self.beta2**self.steps)
         rate = self.rate * correction / (1 - self.beta1**self.steps)
-        move = grad - mean
-        move *= 1 - self.beta1
-        mean += move
-        np.multiply(grad, grad, out=move)
-        move -= square
-        move *= 1 - self.beta2
-        square += move
-        np.sqrt(square, out=move)
-        move += self.epsilon * correction
-        np.divide(mean, move, out=move)
-        move *= rate
-        value -= move
+        adam_update(
+            value,
+            grad,
+            mean,
+            square,
+            rate=rate,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            epsilon=self.epsilon * correction,
+        )
 
 
 OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {"adam": Adam, "sgd": SGD}

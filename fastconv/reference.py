@@ -492,7 +492,9 @@ def dense(
     return y.astype(dtype)
 
 
-def dense_backward(dy: Array, x: Array, kernel: Array) -> tuple[Array, Array, Array]:
+def dense_backward(
+    dy: Array, x: Array, kernel: Array, *, need_dx: bool = True
+) -> tuple[Array | None, Array, Array]:
     """Gradients of `dense` with respect to its input, kernel and bias.
 
         dx[n, i]      = sum over o of dy[n, o] * kernel[o, i]
@@ -506,7 +508,8 @@ def dense_backward(dy: Array, x: Array, kernel: Array) -> tuple[Array, Array, Ar
     (array([[2.]]), array([[3., 3.]]), array([1., 1.]))
     """
     dtype, (dy, x, kernel) = _float64(dy=dy, x=x, kernel=kernel)
-    return (dy @ kernel).astype(dtype), (dy.T @ x).astype(dtype), dy.sum(axis=0).astype(dtype)
+    dx = (dy @ kernel).astype(dtype) if need_dx else None
+    return dx, (dy.T @ x).astype(dtype), dy.sum(axis=0).astype(dtype)
 
 
 def relu(x: Array) -> Array:

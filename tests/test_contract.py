@@ -23,7 +23,7 @@ SIGNATURES = {
     "return_indices=False",
     "max_pool2d_backward": "dy, indices, input_shape",
     "dense": "x, kernel, bias=None, *, activation=None",
-    "dense_backward": "dy, x, kernel",
+    "dense_backward": "dy, x, kernel, *, need_dx=True",
     "relu": "x",
     "relu_backward": "dy, y",
     "softmax": "x",

@@ -15,7 +15,7 @@ from arrays import ORDERS, assert_same, integer_operands
 from shapes import EDGES, random_problems
 
 import fastconv
-from fastconv import reference
+from fastconv import reference, training
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith(("linux", "darwin")), reason="needs mprotect"
@@ -73,6 +73,14 @@ def test_the_other_operations(order, side, isa, rng):
         y, indices = fastconv.max_pool2d(x, 3, stride=2, padding=1, return_indices=True)
         dy, indices = guarded(y, order, side), guarded(indices, order, side)
         fastconv.max_pool2d_backward(dy, indices, x.shape)
+        for window in ((2, 2, 0), (3, 2, 1), (2, 3, 1)):
+            size, stride, padding = (min(v, x.shape[2], x.shape[3]) for v in window)
+            rest = {"stride": stride, "padding": min(padding, size // 2)}
+            y, taps = training.max_pool2d_taps(x, size, **rest)
+            dy, taps = guarded(y, order, side), guarded(taps, "channels_last", side)
+            training.max_pool2d_taps_backward(dy, taps, x.shape, size, y=dy, **rest)
+        value, grad, state = (guarded(x, "contiguous", side) for _ in range(3))
+        training.sgd_update(value, grad, state, rate=0.1, momentum=0.9)
         fastconv.relu_backward(x, fastconv.relu(x))
         fastconv.as_channels_last(x)
         fastconv.as_contiguous(x)

@@ -426,30 +426,35 @@ def dense(x_, kernel_, bias_, activation):
     return y
 
 
-def dense_backward(dy_, x_, kernel_):
+def dense_backward(dy_, x_, kernel_, need_dx):
     cdef Key key
     cdef Image grad, dst
     cdef cnp.ndarray dy = matrix(dy_, "dy", "N, out_features")
     cdef cnp.ndarray x = matrix(x_, "x", "N, in_features")
     cdef cnp.ndarray kernel = matrix(kernel_, "kernel", "out_features, in_features")
-    cdef cnp.ndarray dx, dkernel
+    cdef cnp.ndarray dx = None
+    cdef cnp.ndarray dkernel
     cdef int typenum
+    if not isinstance(need_dx, (bool, np.bool_)):
+        raise TypeError(f"need_dx: expected a bool, got {need_dx!r}")
     check_features(x, kernel, "x")
     if dy.shape[0] != x.shape[0] or dy.shape[1] != kernel.shape[0]:
         raise ValueError(
             f"dy: expected shape ({x.shape[0]}, {kernel.shape[0]}), got {shape_text(dy)}")
     typenum = float_type([dy, x, kernel], ["dy", "x", "kernel"])
     key.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
-    dx = new_array(2, <const Py_ssize_t*>x.shape, <int>key.itemsize, False)
+    if need_dx:
+        dx = new_array(2, <const Py_ssize_t*>x.shape, <int>key.itemsize, False)
     dkernel = new_array(2, <const Py_ssize_t*>kernel.shape, <int>key.itemsize, False)
-    dy, x, kernel = contiguous(dy, typenum), contiguous(x, typenum), contiguous(kernel, typenum)
+    dy, x = contiguous(dy, typenum), contiguous(x, typenum)
     if x.shape[0] == 0:
         dkernel.fill(0)
     else:
-        pixels(&key.geometry, 1, x.shape[1], kernel.shape[0], 1, x.shape[0])
-        grad, dst = rows_of_pixels(dy), rows_of_pixels(dx)
-        key.direction = INPUT
-        run_correlation(&key, &grad, kernel, None, &dst, False)
+        if need_dx:
+            pixels(&key.geometry, 1, x.shape[1], kernel.shape[0], 1, x.shape[0])
+            grad, dst = rows_of_pixels(dy), rows_of_pixels(dx)
+            key.direction = INPUT
+            run_correlation(&key, &grad, contiguous(kernel, typenum), None, &dst, False)
         pixels(&key.geometry, x.shape[0], x.shape[1], kernel.shape[0], 1, 1)
         key.direction = KERNEL
         run_kernel_gradient(&key, samples(x), samples(dy), dkernel, typenum)

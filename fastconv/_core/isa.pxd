@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
 cdef extern from "ukernels/ukernels.h" nogil:
     enum:
@@ -40,10 +40,11 @@ cdef extern from "ukernels/ukernels.h" nogil:
         const void* x
         void* y
         int32_t* indices
-        Py_ssize_t channels
-        Py_ssize_t nt, nu, x_t, x_u
-        int32_t index, index_t, index_u
-        int over_read
+        uint8_t* taps
+        Py_ssize_t n, channels
+        Py_ssize_t nt, nu, x_n, x_t, x_u
+        int32_t index, index_n, index_t, index_u
+        Py_ssize_t x_room, y_room
 
     ctypedef void (*fc_max_pool_fn)(const fc_pool* p) noexcept nogil
 
@@ -54,6 +55,49 @@ cdef extern from "ukernels/ukernels.h" nogil:
     ctypedef double (*fc_roof_fn)(Py_ssize_t n) noexcept nogil
     ctypedef void (*fc_fence_fn)() noexcept nogil
     ctypedef void (*fc_prefetch_fn)(const void* p, Py_ssize_t bytes) noexcept nogil
+
+    ctypedef struct fc_unpool:
+        void* dx
+        const void* dy
+        const void* y
+        const uint8_t* taps
+        Py_ssize_t n, channels
+        Py_ssize_t nu, dx_n, dx_u, gap
+        int tap, add
+        Py_ssize_t dx_room, dy_room
+
+    ctypedef void (*fc_unpool_windows_fn)(const fc_unpool* p) noexcept nogil
+
+    ctypedef struct fc_sgd:
+        void* value
+        void* velocity
+        const void* grad
+        Py_ssize_t n
+        double rate, momentum, decay
+        int nesterov
+
+    ctypedef void (*fc_sgd_fn)(const fc_sgd* s) noexcept nogil
+
+    ctypedef struct fc_adam:
+        void* value
+        void* mean
+        void* square
+        const void* grad
+        Py_ssize_t n
+        double rate, new1, new2, epsilon
+
+    ctypedef void (*fc_adam_fn)(const fc_adam* s) noexcept nogil
+
+    ctypedef struct fc_softmax_loss:
+        void* dst
+        const void* x
+        const int64_t* labels
+        double* sums
+        double* scores
+        Py_ssize_t rows, classes
+        double scale
+
+    ctypedef void (*fc_softmax_loss_fn)(const fc_softmax_loss* s) noexcept nogil
 
     ctypedef struct fc_leaves:
         int vf
@@ -71,6 +115,10 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_fence_fn fence
         fc_prefetch_fn prefetch
         const fc_leaves* narrow
+        fc_unpool_windows_fn unpool_windows
+        fc_sgd_fn sgd
+        fc_adam_fn adam
+        fc_softmax_loss_fn softmax_loss
 
     ctypedef struct fc_isa:
         const char* name

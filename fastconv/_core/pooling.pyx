@@ -1,24 +1,23 @@
 # cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
-"""Max pooling: the door and the loop nests of both passes.
+"""Max pooling: the door and the loop nest of the forward pass.
 
 Channels lie in the lanes.  A planar array is transposed rows at a time into the task's scratch,
-pooled there and transposed back.  A forward task is (image, block of output rows) and writes its
-own rows; a backward task is an image, so that overlapping windows add up within one thread.
+pooled there and transposed back.  A task is (image, block of output rows) and writes its own rows.
 
 The winner of a window is the first of equal values, and any NaN wins over numbers.  Padding never
-wins: windows are cut to the image.
+wins: windows are cut to the image.  Where a value came from is told as its place in the plane, or,
+in one byte, as the *tap* of its window; taps lie channels-last in memory whatever the order of x.
 """
 
 cimport numpy as cnp
-from libc.stdint cimport int32_t, int64_t
-from libc.string cimport memset
+from libc.stdint cimport int32_t, uint8_t
 
 import numpy as np
 
 from fastconv._core.arguments cimport (
-    array, float_type, image, image_array, integer, is_channels_last, is_planar, pair, shape_text)
+    array, float_type, image, image_array, is_channels_last, is_planar, pair, shape_text)
 from fastconv._core.pack cimport Image
-from fastconv._core.geometry cimport Axis, forward_axis, valid_taps
+from fastconv._core.geometry cimport Axis, end_valid, first_valid, forward_axis, valid_taps
 from fastconv._core.isa cimport fc_leaves, fc_pool, leaves
 from fastconv._core.memory cimport Block, new_array, take
 from fastconv._core.threads cimport parallel_for, team_size
@@ -36,32 +35,62 @@ cdef struct Run:
     Py_ssize_t rows, n_rows
     const Image* x
     const Image* y
-    int32_t* indices              # same strides as y, or NULL
+    int32_t* indices              # places in the plane, same strides as y; or NULL
+    uint8_t* taps                 # channels-last, or NULL
     char* scratch                 # per thread: x rows, y rows, indices; empty when channels-last
     Py_ssize_t x_scratch, y_scratch, thread_bytes
 
 
+cdef int window_of(Window* k, size, stride, padding, dilation) except -1:
+    pair(size, "size", 1, &k.KH, &k.KW)
+    pair(size if stride is None else stride, "stride", 1, &k.sh, &k.sw)
+    pair(padding, "padding", 0, &k.ph, &k.pw)
+    pair(dilation, "dilation", 1, &k.dh, &k.dw)
+    if 2 * k.ph > k.KH or 2 * k.pw > k.KW:
+        raise ValueError(f"padding: expected at most half of size {size!r}, got {padding!r}")
+    return 0
+
+
 def max_pool2d(x_, size, stride, padding, dilation, ceil_mode, return_indices):
+    if not isinstance(return_indices, (bool, np.bool_)):
+        raise TypeError(f"return_indices: expected a bool, got {return_indices!r}")
+    return pool(x_, size, stride, padding, dilation, ceil_mode, return_indices, False)
+
+
+def max_pool2d_taps(x_, size, stride, padding, dilation, ceil_mode):
+    cdef Window k
+    window_of(&k, size, stride, padding, dilation)
+    if k.KH * k.KW <= MOST_TAPS:
+        return pool(x_, size, stride, padding, dilation, ceil_mode, False, True)
+    # Too many for a byte: the places say it, and such windows are too rare for a faster way.
+    y, places = pool(x_, size, stride, padding, dilation, ceil_mode, True, False)
+    *_, OH, OW = y.shape
+    *_, W = np.shape(x_)
+    rows = places // W - (np.arange(OH)[:, None] * k.sh - k.ph)
+    columns = places % W - (np.arange(OW) * k.sw - k.pw)
+    taps = (rows // k.dh * k.KW + columns // k.dw).astype(np.int32)
+    return y, np.moveaxis(np.ascontiguousarray(np.moveaxis(taps, -3, -1)), -1, -3)
+
+
+cdef object pool(
+    object x_, object size, object stride, object padding, object dilation, object ceil_mode,
+    bint return_indices, bint return_taps
+):
     cdef Run run
     cdef Image xi, yi
-    cdef Py_ssize_t KH, KW, sh, sw, ph, pw, dh, dw, missing
+    cdef Window k
+    cdef Py_ssize_t missing
     cdef Py_ssize_t shape[4]
     cdef Block block
     cdef int typenum, team
     cdef cnp.ndarray x = array(x_, "x")
     cdef cnp.ndarray y
-    cdef cnp.ndarray indices = None
+    cdef cnp.ndarray winners = None
     if x.ndim != 3 and x.ndim != 4:
         raise ValueError(f"x: expected shape (N, C, H, W) or (C, H, W), got {shape_text(x)}")
-    for name, switch in (("ceil_mode", ceil_mode), ("return_indices", return_indices)):
-        if not isinstance(switch, (bool, np.bool_)):
-            raise TypeError(f"{name}: expected a bool, got {switch!r}")
-    pair(size, "size", 1, &KH, &KW)
-    pair(size if stride is None else stride, "stride", 1, &sh, &sw)
-    pair(padding, "padding", 0, &ph, &pw)
-    pair(dilation, "dilation", 1, &dh, &dw)
-    if 2 * ph > KH or 2 * pw > KW:
-        raise ValueError(f"padding: expected at most half of size {size!r}, got {padding!r}")
+    if not isinstance(ceil_mode, (bool, np.bool_)):
+        raise TypeError(f"ceil_mode: expected a bool, got {ceil_mode!r}")
+    window_of(&k, size, stride, padding, dilation)
     typenum = float_type([x], ["x"])
     missing = 4 - x.ndim
     shape[0] = 1
@@ -74,8 +103,8 @@ def max_pool2d(x_, size, stride, padding, dilation, ceil_mode, return_indices):
         raise ValueError(f"x: expected planes of at most 2**31 - 1 pixels, got {shape_text(x)}")
     x = image_array(x, typenum)
     xi = image(x)
-    forward_axis(&run.h, shape[2], extent(shape[2], KH, sh, ph, dh, ceil_mode), KH, sh, ph, dh)
-    forward_axis(&run.w, shape[3], extent(shape[3], KW, sw, pw, dw, ceil_mode), KW, sw, pw, dw)
+    pool_axis(&run.h, shape[2], k.KH, k.sh, k.ph, k.dh, ceil_mode)
+    pool_axis(&run.w, shape[3], k.KW, k.sw, k.pw, k.dw, ceil_mode)
     if sees_nothing(&run.h) or sees_nothing(&run.w):
         raise ValueError(
             f"dilation: expected windows that each hold a pixel of x, got {dilation!r} with "
@@ -86,26 +115,51 @@ def max_pool2d(x_, size, stride, padding, dilation, ceil_mode, return_indices):
     run.leaves = leaves(run.itemsize)
     y = new_array(x.ndim, shape + missing, run.itemsize, is_channels_last(x))
     yi = image(y)
-    run.indices = NULL
+    run.indices, run.taps = NULL, NULL
     if return_indices:
-        indices = new_array(x.ndim, shape + missing, 4, is_channels_last(x)).view(np.int32)
-        run.indices = <int32_t*>cnp.PyArray_DATA(indices)
+        winners = new_array(x.ndim, shape + missing, 4, is_channels_last(x)).view(np.int32)
+        run.indices = <int32_t*>cnp.PyArray_DATA(winners)
+    elif return_taps:
+        winners = new_taps(x.ndim, shape + missing)
+        run.taps = <uint8_t*>cnp.PyArray_DATA(winners)
     run.x, run.y = &xi, &yi
     run.rows = max(min(TASK_PIXELS // run.w.n, run.h.n), 1)
     run.n_rows = (run.h.n + run.rows - 1) // run.rows
     run.x_scratch = run.y_scratch = run.thread_bytes = 0
     if is_planar(&xi):
-        run.x_scratch = min(run.h.source, (run.rows - 1) * sh + (KH - 1) * dh + 1)
+        run.x_scratch = min(run.h.source, (run.rows - 1) * k.sh + (k.KH - 1) * k.dh + 1)
         run.x_scratch *= run.w.source * run.C
         run.y_scratch = run.rows * run.w.n * run.C
         run.thread_bytes = ((run.x_scratch + run.y_scratch) * run.itemsize
                             + run.y_scratch * 4 + 127) // 64 * 64
-    team = team_size(2.0 * run.N * run.C * run.h.n * run.w.n * KH * KW)
+    team = team_size(2.0 * run.N * run.C * run.h.n * run.w.n * k.KH * k.KW)
     block = take(team * run.thread_bytes)
     run.scratch = block.data
     with nogil:
         parallel_for(run.N * run.n_rows, team, pool_task, &run)
-    return (y, indices) if return_indices else y
+    return y if winners is None else (y, winners)
+
+
+cdef object new_taps(int ndim, const Py_ssize_t* shape):
+    """An uninitialised byte array (..., C, OH, OW) with its channels innermost in memory."""
+    cdef Py_ssize_t n = 1, words
+    cdef int i
+    for i in range(ndim):
+        n *= shape[i]
+    words = (n + 3) // 4
+    flat = new_array(1, &words, 4, False).view(np.uint8)[:n]
+    if ndim == 3:
+        return flat.reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1)
+    return flat.reshape(shape[0], shape[2], shape[3], shape[1]).transpose(0, 3, 1, 2)
+
+
+cdef int pool_axis(
+    Axis* axis, Py_ssize_t n, Py_ssize_t taps, Py_ssize_t stride, Py_ssize_t pad,
+    Py_ssize_t dilation, bint ceil_mode
+) except -1:
+    forward_axis(
+        axis, n, extent(n, taps, stride, pad, dilation, ceil_mode), taps, stride, pad, dilation)
+    return 0
 
 
 cdef bint sees_nothing(const Axis* axis) noexcept:
@@ -144,14 +198,17 @@ cdef void pool_task(void* context, Py_ssize_t number, int thread) noexcept nogil
     cdef Image x = run.x[0], y = run.y[0]
     cdef Image out
     cdef int32_t* indices = run.indices
+    cdef uint8_t* taps = run.taps
     cdef char* pooled
     cdef int32_t* index_rows
     x.data += n * x.sn * size
     y.data += n * y.sn * size
     if indices != NULL:
         indices += n * y.sn
+    if taps != NULL:
+        taps += n * run.h.n * run.w.n * run.C
     if run.thread_bytes == 0:
-        pool_rows(run, i0, i1, &x, &y, indices)
+        pool_rows(run, i0, i1, &x, &y, indices, taps)
         return
     # Planar: transpose the rows these windows see, pool, transpose back.
     r0 = max(i0 * run.h.stride + run.h.offset, 0)
@@ -167,7 +224,7 @@ cdef void pool_task(void* context, Py_ssize_t number, int thread) noexcept nogil
     out = y
     out.sc, out.sw, out.sh = 1, run.C, run.w.n * run.C
     out.data = pooled - i0 * out.sh * size
-    pool_rows(run, i0, i1, &x, &out, index_rows - i0 * out.sh if indices != NULL else NULL)
+    pool_rows(run, i0, i1, &x, &out, index_rows - i0 * out.sh if indices != NULL else NULL, taps)
     run.leaves.transpose(y.data + i0 * y.sh * size, y.sc, NULL, pooled, run.C,
                          (i1 - i0) * run.w.n, run.C)
     if indices != NULL:
@@ -177,123 +234,45 @@ cdef void pool_task(void* context, Py_ssize_t number, int thread) noexcept nogil
 
 
 cdef void pool_rows(
-    const Run* run, Py_ssize_t i0, Py_ssize_t i1, const Image* x, const Image* y, int32_t* indices
+    const Run* run, Py_ssize_t i0, Py_ssize_t i1, const Image* x, const Image* y, int32_t* indices,
+    uint8_t* taps
 ) noexcept nogil:
-    cdef Py_ssize_t i, j, t0, t1, u0, u1, row, column, size = run.itemsize
+    """Rows of channels-last y; all windows that see all of their taps are one call per row."""
+    cdef Py_ssize_t i, j, t0, t1, u0, u1, row, column, at, size = run.itemsize
+    cdef Py_ssize_t whole0 = first_valid(&run.w, 0), whole1 = end_valid(&run.w, run.w.taps - 1)
     cdef fc_pool p
     # A vector from a pixel's last channels on still lies in the image if some pixels follow.
-    cdef const char* end = x.data + ((run.h.source - 1) * x.sh + (run.w.source - 1) * x.sw
-                                     + run.C) * size
-    cdef Py_ssize_t reach = run.leaves.vf * size
+    cdef Py_ssize_t end = (run.h.source - 1) * x.sh + (run.w.source - 1) * x.sw + run.C
     p.channels = run.C
+    p.x_n = run.w.stride * x.sw
     p.x_t, p.x_u = run.h.offset_step * x.sh, run.w.offset_step * x.sw
     p.index_t, p.index_u = <int32_t>(run.h.offset_step * run.w.source), <int32_t>run.w.offset_step
-    p.indices = NULL
+    p.index_n = <int32_t>run.w.stride
+    if taps != NULL:
+        p.index_t, p.index_u, p.index_n = <int32_t>run.w.taps, 1, 0
+    p.indices, p.taps = NULL, NULL
     for i in range(i0, i1):
         valid_taps(&run.h, i, &t0, &t1)
         row = i * run.h.stride + run.h.offset + t0 * run.h.offset_step
         p.nt = t1 - t0
-        for j in range(run.w.n):
+        j = 0
+        while j < run.w.n:
             valid_taps(&run.w, j, &u0, &u1)
+            p.n = whole1 - j if whole0 <= j < whole1 else 1
             column = j * run.w.stride + run.w.offset + u0 * run.w.offset_step
             p.nu = u1 - u0
-            p.index = <int32_t>(row * run.w.source + column)
+            at = i * y.sh + j * y.sw
             p.x = x.data + (row * x.sh + column * x.sw) * size
-            p.over_read = (<const char*>p.x + (run.C + (p.nt - 1) * p.x_t + (p.nu - 1) * p.x_u)
-                           * size + reach <= end)
-            p.y = y.data + (i * y.sh + j * y.sw) * size
-            if indices != NULL:
-                p.indices = indices + i * y.sh + j * y.sw
+            p.x_room = end - (row * x.sh + column * x.sw)
+            p.y = y.data + at * size
+            p.y_room = i1 * y.sh - at
+            p.index = <int32_t>(row * run.w.source + column)
+            if taps != NULL:
+                p.index = <int32_t>(t0 * run.w.taps + u0)
+                p.taps = taps + at
+            elif indices != NULL:
+                p.indices = indices + at
             run.leaves.max_pool(&p)
+            j += p.n
         # end: j
     # end: i
-
-
-# ---- backward ---------------------------------------------------------------------------------
-
-cdef struct Scatter:
-    Py_ssize_t N, C, pixels, plane     # pixels of dy, of dx
-    int itemsize
-    const fc_leaves* leaves
-    char* dx
-    const char* dy
-    const int32_t* indices
-    bint channels_last
-    int64_t bad                        # an index outside the plane, or -1
-
-
-def max_pool2d_backward(dy_, indices_, input_shape):
-    cdef Scatter run
-    cdef cnp.ndarray dy = array(dy_, "dy")
-    cdef cnp.ndarray indices = array(indices_, "indices")
-    cdef cnp.ndarray dx
-    cdef Py_ssize_t shape[4]
-    cdef int typenum, team, i, missing
-    if dy.ndim != 3 and dy.ndim != 4:
-        raise ValueError(f"dy: expected shape (N, C, OH, OW) or (C, OH, OW), got {shape_text(dy)}")
-    if (<object>indices).shape != (<object>dy).shape:
-        raise ValueError(
-            f"indices: expected dy's shape {shape_text(dy)}, got {shape_text(indices)}")
-    if not cnp.PyTypeNum_ISINTEGER(cnp.PyArray_TYPE(indices)):
-        raise TypeError(f"indices: expected an integer array, got dtype {indices.dtype}")
-    missing = 4 - dy.ndim
-    try:
-        input_shape = tuple(input_shape)
-    except TypeError:
-        raise TypeError(f"input_shape: expected a tuple of sizes, got {input_shape!r}") from None
-    if len(input_shape) != dy.ndim:
-        raise ValueError(f"input_shape: expected {dy.ndim} sizes like dy's, got {input_shape}")
-    shape[0] = 1
-    for i in range(dy.ndim):
-        shape[missing + i] = integer(input_shape[i], "input_shape", 0)
-    for i in range(dy.ndim - 2):
-        if shape[missing + i] != dy.shape[i]:
-            raise ValueError(
-                f"input_shape: expected dy's batch and channels {shape_text(dy)}, "
-                f"got {input_shape}")
-    typenum = float_type([dy], ["dy"])
-    run.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
-    run.leaves = leaves(run.itemsize)
-    run.channels_last = is_channels_last(dy)
-    order = [0, 2, 3, 1][missing:] if missing == 0 else [1, 2, 0]
-    dy = np.asarray(dy, dtype=np.float32 if run.itemsize == 4 else np.float64)
-    if indices.dtype != np.int32:
-        # Too large for int32 is outside any plane too.
-        indices = np.where((indices >= 0) & (indices <= 0x7fffffff), indices, -1).astype(np.int32)
-    if run.channels_last:
-        dy = np.ascontiguousarray(dy.transpose(order))
-        indices = np.ascontiguousarray(indices.transpose(order))
-    else:
-        dy, indices = np.ascontiguousarray(dy), np.ascontiguousarray(indices)
-    dx = new_array(dy.ndim, shape + missing, run.itemsize, run.channels_last)
-    run.N, run.C, run.plane = shape[0], shape[1], shape[2] * shape[3]
-    run.pixels = dy.size // max(run.N * run.C, 1)
-    run.dx, run.dy = <char*>cnp.PyArray_DATA(dx), <const char*>cnp.PyArray_DATA(dy)
-    run.indices = <const int32_t*>cnp.PyArray_DATA(indices)
-    run.bad = -1
-    team = team_size(2.0 * run.N * run.C * (8 * run.pixels + run.plane))
-    with nogil:
-        parallel_for(run.N, team, scatter_task, &run)
-    if run.bad >= 0:
-        raise ValueError(
-            f"indices: expected flat positions below {run.plane}, the pixels of a plane of "
-            f"input_shape {input_shape}, got {run.indices[run.bad]}")
-    return dx
-
-
-cdef void scatter_task(void* context, Py_ssize_t n, int thread) noexcept nogil:
-    """Add one image's gradients where its windows found their maxima."""
-    cdef Scatter* run = <Scatter*>context
-    cdef Py_ssize_t c, at, stopped, size = run.itemsize
-    cdef Py_ssize_t planes = 1 if run.channels_last else run.C
-    cdef Py_ssize_t channels = run.C // planes
-    cdef char* dx = run.dx + n * run.C * run.plane * size
-    memset(dx, 0, run.C * run.plane * size)
-    for c in range(planes):
-        at = n * run.C * run.pixels + c * run.pixels
-        stopped = run.leaves.unpool(dx + c * run.plane * size, run.dy + at * size,
-                                    run.indices + at, run.pixels, channels, run.plane)
-        if stopped >= 0:
-            # Any thread may be the last to say so: the message names one of the bad indices.
-            run.bad = at + stopped
-            return

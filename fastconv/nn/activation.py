@@ -24,12 +24,18 @@ class ReLU(Layer):
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
         y = F.relu(x)
         if training:
-            self.saved = y
+            self.saved = (y,)
         return y
 
+    def hand_over_relu(self) -> bool:
+        self.saved = (None,)
+        return True
+
     def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
-        y = self.take_saved()
-        return F.relu_backward(dy, y) if need_dx else None
+        (y,) = self.take_saved()
+        if not need_dx:
+            return None
+        return dy if y is None else F.relu_backward(dy, y)
 
 
 class Softmax(Layer):

@@ -113,6 +113,11 @@ class Conv2D(Layer):
             self.saved = x, (y if self.activation == "relu" else None)
         return y
 
+    def hand_over_relu(self) -> bool:
+        x, y = self.saved
+        self.saved = x, None
+        return y is not None
+
     def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
         x, y = self.take_saved()
         kernel = self.params["kernel"]

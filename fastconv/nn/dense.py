@@ -74,7 +74,9 @@ class Dense(Layer):
         x, y = self.take_saved()
         if y is not None:
             dy = F.relu_backward(dy, y)
-        dx, self.grads["kernel"], dbias = F.dense_backward(dy, x, self.params["kernel"])
+        dx, self.grads["kernel"], dbias = F.dense_backward(
+            dy, x, self.params["kernel"], need_dx=need_dx
+        )
         if self.bias:
             self.grads["bias"] = dbias
         return dx

@@ -9,6 +9,13 @@ What ``forward`` keeps lives in one attribute, ``saved``, which ``backward`` tak
 goes back to the engine's buffer pool while it is still warm, and no layer holds a batch longer
 than one step. A forward pass outside training keeps nothing and disturbs nothing.
 
+**A ReLU's gradient may change hands.** A layer that ends in a ReLU masks the gradient it is given:
+it passes where the result was positive. Where a max pooling follows, most of that gradient is zero
+already, and the pooling can mask it at its own, smaller size. So after each training forward the
+model asks, in this order: can this layer mask for the one before it (``takes_relu``)? Does that one
+hand over (``hand_over_relu``)? Then the layer takes the mask (``take_relu``). The agreement lives in
+``saved`` on both sides and so lasts for one step. Layers that know nothing of it take no part.
+
 Constructor arguments are kept as attributes of the same names. That one habit gives every layer,
 also a user's own, its ``repr`` and its description in a saved file.
 """
@@ -47,7 +54,11 @@ class Layer:
         Gradients under the same names, replaced by every `backward`.
     multiply_adds : int
         Multiplications with an addition in one forward pass of one sample; known after `build`.
+    takes_relu : bool
+        Whether `backward` can mask for a ReLU that ends the layer before.
     """
+
+    takes_relu = False
 
     def __init__(self) -> None:
         self.params: dict[str, NDArray] = {}
@@ -66,6 +77,21 @@ class Layer:
 
     def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
         """Fill `grads` from the last training forward; return dx, or None when not needed."""
+        raise NotImplementedError
+
+    def hand_over_relu(self) -> bool:
+        """Leave the gradient of the ReLU that ends this layer to the next one.
+
+        Called after a training forward. Returns False, and changes nothing, if there is none;
+        otherwise the next `backward` is given a gradient that is masked already.
+        """
+        return False
+
+    def take_relu(self) -> None:
+        """Mask in the next `backward`: the input of the last training forward was a ReLU's result.
+
+        The gradient returned is then with respect to that ReLU's argument.
+        """
         raise NotImplementedError
 
     def add_parameter(self, name: str, shape: Shape, initial: Callable[[], NDArray]) -> NDArray:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import functional as F
+from fastconv import training as T
 
 from .layer import Layer, Shape, check_image_shape
 
@@ -31,6 +32,8 @@ class MaxPool(Layer):
     (8, 16, 16)
     """
 
+    takes_relu = True
+
     def __init__(
         self,
         size: int | tuple[int, int],
@@ -48,14 +51,27 @@ class MaxPool(Layer):
         return self.forward(np.empty((0, *input_shape), dtype)).shape[1:]
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
-        y: Any = F.max_pool2d(
-            x, self.size, stride=self.stride, padding=self.padding, return_indices=training
-        )
-        if training:
-            y, indices = y
-            self.saved = indices, x.shape
+        window: Any = {"stride": self.stride, "padding": self.padding}
+        if not training:
+            return F.max_pool2d(x, self.size, **window)
+        y, taps = T.max_pool2d_taps(x, self.size, **window)
+        self.saved = x.shape, taps, y, False
         return y
 
+    def take_relu(self) -> None:
+        input_shape, taps, y, _ = self.saved
+        self.saved = input_shape, taps, y, True
+
     def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
-        indices, input_shape = self.take_saved()
-        return F.max_pool2d_backward(dy, indices, input_shape) if need_dx else None
+        input_shape, taps, y, relu = self.take_saved()
+        if not need_dx:
+            return None
+        return T.max_pool2d_taps_backward(
+            dy,
+            taps,
+            input_shape,
+            self.size,
+            stride=self.stride,
+            padding=self.padding,
+            y=y if relu else None,
+        )

@@ -138,8 +138,13 @@ class Sequential:
         y = self._checked(x).astype(self.dtype, copy=False)
         if y.ndim == 4:
             y = F.as_channels_last(y)
+        before = None
         for layer in self.layers:
             y = layer.forward(y, training=training)
+            # Who masks the gradient of a ReLU between the two: see layer.py.
+            if training and before and layer.takes_relu and before.hand_over_relu():
+                layer.take_relu()
+            before = layer
         return y
 
     def _checked(self, x: ArrayLike) -> NDArray:

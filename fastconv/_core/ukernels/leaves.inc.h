@@ -7,6 +7,8 @@
 #include "elementwise.inc.h"
 #include "pool.inc.h"
 #include "roof.inc.h"
+#include "update.inc.h"
+#include "softmax.inc.h"
 
 #define FC_EMIT(mr, nr) \
     static void FC_N(tile_##mr##x##nr)(const fc_tile *t) { FC_N(tile_body)(t, mr, nr, 0); }
@@ -49,6 +51,10 @@ const fc_leaves FC_N(leaves) = {
 #ifdef FC_NARROW
     .narrow = &FC_N2(leaves, FC_TYPE, FC_NARROW),
 #endif
+    .unpool_windows = FC_N(unpool_windows),
+    .sgd = FC_N(sgd),
+    .adam = FC_N(adam),
+    .softmax_loss = FC_N(softmax_loss),
 };
 #undef FC_COUNT
 #undef FC_ENTRY

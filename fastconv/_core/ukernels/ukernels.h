@@ -76,21 +76,23 @@ typedef void (*fc_relu_fn)(void *dst, const void *x, ptrdiff_t n);
 /* dst[i] = y[i] > 0 ? dy[i] : 0  for i < n. */
 typedef void (*fc_relu_backward_fn)(void *dst, const void *dy, const void *y, ptrdiff_t n);
 
-/* One output pixel of a max pooling over `channels` neighbouring channels, nt x nu taps:
+/* n neighbouring windows of a max pooling over `channels` channels, nt x nu taps:
  *
- *   y[c]       = max over it, iu of  x[it*x_t + iu*x_u + c]    (NaN wins)
- *   indices[c] = index + it*index_t + iu*index_u  of the tap that won, the first of equals
+ *   y[j*channels + c] = max over it, iu of  x[j*x_n + it*x_t + iu*x_u + c]         (NaN wins)
+ *   with the number     index + j*index_n + it*index_t + iu*index_u                 of the tap
  *
- * `indices` may be NULL.  With `over_read` a whole vector may be read from the last channels on,
- * at every tap. */
+ * that won, the first of equals, in `taps` or `indices` at y's position where one is not NULL.
+ * Reads stay below x_room, writes below y_room, elements counted from x and y on; up to there the
+ * values after a pixel's own may be overwritten. */
 typedef struct {
     const void *x;
     void *y;
     int32_t *indices;
-    ptrdiff_t channels;
-    ptrdiff_t nt, nu, x_t, x_u;
-    int32_t index, index_t, index_u;
-    int over_read;
+    uint8_t *taps;
+    ptrdiff_t n, channels;
+    ptrdiff_t nt, nu, x_n, x_t, x_u;
+    int32_t index, index_n, index_t, index_u;
+    ptrdiff_t x_room, y_room;
 } fc_pool;
 
 typedef void (*fc_max_pool_fn)(const fc_pool *p);
@@ -105,6 +107,67 @@ typedef void (*fc_prefetch_fn)(const void *p, ptrdiff_t bytes);
 
 /* Makes what tiles have streamed visible to all threads. */
 typedef void (*fc_fence_fn)(void);
+
+/* The gradient of n neighbouring windows on the pixels that one row of nu taps saw:
+ *
+ *   dx[j*dx_n + u*dx_u + c] = dy[i] if taps[i] == tap + u (and y[i] > 0) else 0,  i = j*channels + c
+ *
+ * or added to dx with `add`.  `y` may be NULL.  Without `add` dx_u is `channels`, and the `gap`
+ * pixels after the taps become 0 too.  Reads of dy, y and taps stay below dy_room, writes below
+ * dx_room; up to there the values after a pixel's own may be overwritten (kept with `add`). */
+typedef struct {
+    void *dx;
+    const void *dy, *y;
+    const uint8_t *taps;
+    ptrdiff_t n, channels;
+    ptrdiff_t nu, dx_n, dx_u, gap;
+    int tap, add;
+    ptrdiff_t dx_room, dy_room;
+} fc_unpool;
+
+typedef void (*fc_unpool_windows_fn)(const fc_unpool *p);
+
+/* One step of gradient descent.  For i < n:
+ *
+ *   g = grad + decay * value;  velocity = momentum * velocity + g;
+ *   value -= rate * (velocity, or with nesterov g + momentum * velocity, or g if it is NULL) */
+typedef struct {
+    void *value, *velocity;
+    const void *grad;
+    ptrdiff_t n;
+    double rate, momentum, decay;
+    int nesterov;
+} fc_sgd;
+
+typedef void (*fc_sgd_fn)(const fc_sgd *s);
+
+/* One step of Adam.  For i < n:
+ *
+ *   mean += new1 * (grad - mean);  square += new2 * (grad * grad - square);
+ *   value -= rate * mean / (sqrt(square) + epsilon) */
+typedef struct {
+    void *value, *mean, *square;
+    const void *grad;
+    ptrdiff_t n;
+    double rate, new1, new2, epsilon;
+} fc_adam;
+
+typedef void (*fc_adam_fn)(const fc_adam *s);
+
+/* Cross entropy of `rows` rows of scores, with its gradient.  For every row r:
+ *
+ *   sums[r] = sum of exp(x - max x);  scores[r] = x[labels[r]] - max x;
+ *   dst = scale * (exp(x - max x) / sums[r] - (1 at labels[r])) */
+typedef struct {
+    void *dst;
+    const void *x;
+    const int64_t *labels;
+    double *sums, *scores;
+    ptrdiff_t rows, classes;
+    double scale;
+} fc_softmax_loss;
+
+typedef void (*fc_softmax_loss_fn)(const fc_softmax_loss *s);
 
 /* n rounds of FC_ROOF_FMAS independent vector FMAs in registers: the peak to measure tiles by. */
 typedef double (*fc_roof_fn)(ptrdiff_t n);
@@ -126,6 +189,10 @@ typedef struct fc_leaves {
     fc_fence_fn fence;
     fc_prefetch_fn prefetch;
     const struct fc_leaves *narrow; /* the same in vectors of half the size, or NULL */
+    fc_unpool_windows_fn unpool_windows;
+    fc_sgd_fn sgd;
+    fc_adam_fn adam;
+    fc_softmax_loss_fn softmax_loss;
 } fc_leaves;
 
 typedef struct {

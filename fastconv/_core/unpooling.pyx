@@ -1,0 +1,389 @@
+# cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
+"""Gradient of max pooling: the doors and the loop nests.
+
+Where only the winners' *places* in the plane are known, a task is an image and adds each gradient
+where it belongs, so that overlapping windows add up within one thread.
+
+Where the *tap* of each window is known, a task owns rows of dx and asks of every window that sees
+a pixel whether the pixel won.  Rows are written in the order of memory, many channels at a time,
+once where windows do not overlap; and no tap, whatever its value, can lead outside of the image.
+A planar array is transposed rows at a time through the task's scratch.
+"""
+
+cimport numpy as cnp
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.string cimport memset
+
+import numpy as np
+
+from fastconv._core.arguments cimport (
+    array, contiguous, float_type, integer, is_channels_last, shape_text)
+from fastconv._core.geometry cimport Axis, end_valid, first_valid, valid_taps
+from fastconv._core.isa cimport fc_leaves, fc_unpool, leaves
+from fastconv._core.memory cimport Block, new_array, take
+from fastconv._core.pooling cimport MOST_TAPS, Window, pool_axis, window_of
+from fastconv._core.threads cimport parallel_for, team_size
+
+cnp.import_array()
+
+# Pixels of dx of a task.
+cdef Py_ssize_t TASK_PIXELS = 256
+
+
+# ---- gradient from places in the plane ---------------------------------------------------------
+
+cdef struct Scatter:
+    Py_ssize_t N, C, pixels, plane     # pixels of dy, of dx
+    int itemsize
+    const fc_leaves* leaves
+    char* dx
+    const char* dy
+    const int32_t* indices
+    bint channels_last
+    int64_t bad                        # an index outside the plane, or -1
+
+
+cdef int gradient_shape(cnp.ndarray dy, object input_shape, Py_ssize_t* shape) except -1:
+    """(N, C, H, W) of `input_shape`, which must fit dy; returns how many axes dy lacks."""
+    cdef int i, missing = 4 - dy.ndim
+    if dy.ndim != 3 and dy.ndim != 4:
+        raise ValueError(f"dy: expected shape (N, C, OH, OW) or (C, OH, OW), got {shape_text(dy)}")
+    try:
+        input_shape = tuple(input_shape)
+    except TypeError:
+        raise TypeError(f"input_shape: expected a tuple of sizes, got {input_shape!r}") from None
+    if len(input_shape) != dy.ndim:
+        raise ValueError(f"input_shape: expected {dy.ndim} sizes like dy's, got {input_shape}")
+    shape[0] = 1
+    for i in range(dy.ndim):
+        shape[missing + i] = integer(input_shape[i], "input_shape", 0)
+    for i in range(dy.ndim - 2):
+        if shape[missing + i] != dy.shape[i]:
+            raise ValueError(
+                f"input_shape: expected dy's batch and channels {shape_text(dy)}, "
+                f"got {input_shape}")
+    return missing
+
+
+def max_pool2d_backward(dy_, indices_, input_shape):
+    cdef Scatter run
+    cdef cnp.ndarray dy = array(dy_, "dy")
+    cdef cnp.ndarray indices = array(indices_, "indices")
+    cdef cnp.ndarray dx
+    cdef Py_ssize_t shape[4]
+    cdef int typenum, team, i, missing
+    missing = gradient_shape(dy, input_shape, shape)
+    if (<object>indices).shape != (<object>dy).shape:
+        raise ValueError(
+            f"indices: expected dy's shape {shape_text(dy)}, got {shape_text(indices)}")
+    if not cnp.PyTypeNum_ISINTEGER(cnp.PyArray_TYPE(indices)):
+        raise TypeError(f"indices: expected an integer array, got dtype {indices.dtype}")
+    typenum = float_type([dy], ["dy"])
+    run.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
+    run.leaves = leaves(run.itemsize)
+    run.channels_last = is_channels_last(dy)
+    order = [0, 2, 3, 1][missing:] if missing == 0 else [1, 2, 0]
+    dy = np.asarray(dy, dtype=np.float32 if run.itemsize == 4 else np.float64)
+    if indices.dtype != np.int32:
+        # Too large for int32 is outside any plane too.
+        indices = np.where((indices >= 0) & (indices <= 0x7fffffff), indices, -1).astype(np.int32)
+    if run.channels_last:
+        dy = np.ascontiguousarray(dy.transpose(order))
+        indices = np.ascontiguousarray(indices.transpose(order))
+    else:
+        dy, indices = np.ascontiguousarray(dy), np.ascontiguousarray(indices)
+    dx = new_array(dy.ndim, shape + missing, run.itemsize, run.channels_last)
+    run.N, run.C, run.plane = shape[0], shape[1], shape[2] * shape[3]
+    run.pixels = dy.size // max(run.N * run.C, 1)
+    run.dx, run.dy = <char*>cnp.PyArray_DATA(dx), <const char*>cnp.PyArray_DATA(dy)
+    run.indices = <const int32_t*>cnp.PyArray_DATA(indices)
+    run.bad = -1
+    team = team_size(2.0 * run.N * run.C * (8 * run.pixels + run.plane))
+    with nogil:
+        parallel_for(run.N, team, scatter_task, &run)
+    if run.bad >= 0:
+        raise ValueError(
+            f"indices: expected flat positions below {run.plane}, the pixels of a plane of "
+            f"input_shape {input_shape}, got {run.indices[run.bad]}")
+    return dx
+
+
+cdef void scatter_task(void* context, Py_ssize_t n, int thread) noexcept nogil:
+    """Add one image's gradients where its windows found their maxima."""
+    cdef Scatter* run = <Scatter*>context
+    cdef Py_ssize_t c, at, stopped, size = run.itemsize
+    cdef Py_ssize_t planes = 1 if run.channels_last else run.C
+    cdef Py_ssize_t channels = run.C // planes
+    cdef char* dx = run.dx + n * run.C * run.plane * size
+    memset(dx, 0, run.C * run.plane * size)
+    for c in range(planes):
+        at = n * run.C * run.pixels + c * run.pixels
+        stopped = run.leaves.unpool(dx + c * run.plane * size, run.dy + at * size,
+                                    run.indices + at, run.pixels, channels, run.plane)
+        if stopped >= 0:
+            # Any thread may be the last to say so: the message names one of the bad indices.
+            run.bad = at + stopped
+            return
+
+
+# ---- gradient from taps -------------------------------------------------------------------------
+
+cdef struct Spread:
+    const fc_leaves* leaves
+    int itemsize
+    Py_ssize_t N, C
+    Axis h, w
+    Py_ssize_t rows, n_rows       # of dx
+    bint overlap, planar
+    char* dx
+    const char* dy
+    const char* y                 # or NULL
+    const uint8_t* taps
+    char* scratch                 # per thread: dx rows, dy rows, y rows; empty when channels-last
+    Py_ssize_t dx_scratch, dy_scratch, thread_bytes
+    int bad                       # a tap that lies outside of its window, or -1
+
+
+def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dilation, y_):
+    cdef Spread run
+    cdef Window k
+    cdef cnp.ndarray dy = array(dy_, "dy")
+    cdef cnp.ndarray taps = array(taps_, "taps")
+    cdef cnp.ndarray y = None if y_ is None else array(y_, "y")
+    cdef cnp.ndarray dx
+    cdef Block block
+    cdef Py_ssize_t shape[4]
+    cdef Py_ssize_t seen
+    cdef int typenum, team, i, missing
+    missing = gradient_shape(dy, input_shape, shape)
+    if not cnp.PyArray_SAMESHAPE(taps, dy):
+        raise ValueError(f"taps: expected dy's shape {shape_text(dy)}, got {shape_text(taps)}")
+    if y is not None and not cnp.PyArray_SAMESHAPE(y, dy):
+        raise ValueError(f"y: expected dy's shape {shape_text(dy)}, got {shape_text(y)}")
+    window_of(&k, size, stride, padding, dilation)
+    if shape[1] < 1 or shape[2] < 1 or shape[3] < 1:
+        raise ValueError(
+            f"input_shape: expected at least one channel, row and column, got {input_shape}")
+    windows_of(&run.h, shape[2], k.KH, k.sh, k.ph, k.dh, dy, dy.ndim - 2)
+    windows_of(&run.w, shape[3], k.KW, k.sw, k.pw, k.dw, dy, dy.ndim - 1)
+    wanted = np.uint8 if k.KH * k.KW <= MOST_TAPS else np.int32
+    if taps.dtype != wanted:
+        raise TypeError(f"taps: expected a {wanted.__name__} array for windows of {size!r}, "
+                        f"got dtype {taps.dtype}")
+    if y is None:
+        typenum = float_type([dy], ["dy"])
+    else:
+        typenum = float_type([dy, y], ["dy", "y"])
+    if k.KH * k.KW > MOST_TAPS:
+        return places_backward(dy, taps, input_shape, &k, y)
+    run.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
+    run.leaves = leaves(run.itemsize)
+    run.planar = not is_channels_last(dy)
+    run.N, run.C = shape[0], shape[1]
+    dx = new_array(dy.ndim, shape + missing, run.itemsize, not run.planar)
+    dy = packed(dy, typenum, run.planar)
+    if y is not None:
+        y = packed(y, typenum, run.planar)
+    taps = packed(taps, cnp.NPY_UINT8, False)
+    run.dx, run.dy = <char*>cnp.PyArray_DATA(dx), <const char*>cnp.PyArray_DATA(dy)
+    run.y = NULL
+    if y is not None:
+        run.y = <const char*>cnp.PyArray_DATA(y)
+    run.taps = <const uint8_t*>cnp.PyArray_DATA(taps)
+    run.overlap = k.sh < k.KH or k.sw < k.KW or k.dh != 1 or k.dw != 1
+    run.rows = min(max(TASK_PIXELS // run.w.source, 1), run.h.source)
+    if not run.overlap:
+        run.rows = (run.rows + k.sh - 1) // k.sh * k.sh
+    run.n_rows = (run.h.source + run.rows - 1) // run.rows
+    run.dx_scratch = run.dy_scratch = run.thread_bytes = 0
+    if run.planar:
+        # Windows that rows of dx may meet.
+        seen = min((run.rows + (k.KH - 1) * k.dh) // k.sh + 2, run.h.n)
+        run.dx_scratch = run.rows * run.w.source * run.C
+        run.dy_scratch = seen * run.w.n * run.C
+        run.thread_bytes = ((run.dx_scratch + 2 * run.dy_scratch) * run.itemsize + 127) // 64 * 64
+    run.bad = -1
+    team = team_size(8.0 * run.N * run.C * shape[2] * shape[3])
+    block = take(team * run.thread_bytes)
+    run.scratch = block.data
+    with nogil:
+        parallel_for(run.N * run.n_rows, team, spread_task, &run)
+    if run.bad >= 0:
+        raise ValueError(
+            f"taps: expected kh*KW + kw of a pixel of input_shape {input_shape} in each window "
+            f"of {size!r}, got {run.bad}")
+    return dx
+
+
+cdef int windows_of(
+    Axis* axis, Py_ssize_t n, Py_ssize_t taps, Py_ssize_t stride, Py_ssize_t pad,
+    Py_ssize_t dilation, cnp.ndarray dy, int i
+) except -1:
+    """The axis of the pooling that gave dy's axis i; ceil_mode is what fits."""
+    pool_axis(axis, n, taps, stride, pad, dilation, False)
+    cdef Py_ssize_t least = axis.n
+    if axis.n != dy.shape[i]:
+        pool_axis(axis, n, taps, stride, pad, dilation, True)
+    if axis.n != dy.shape[i]:
+        either = f"{least}" if axis.n == least else f"{least} or {axis.n}"
+        raise ValueError(f"dy: expected {either} windows along axis {i}, got {shape_text(dy)}")
+    return 0
+
+
+cdef cnp.ndarray packed(cnp.ndarray value, int typenum, bint planar):
+    """The array itself, or a copy of it, in C order or densely channels-last."""
+    cdef int i, axis, ndim = value.ndim
+    cdef Py_ssize_t step
+    if planar:
+        return contiguous(value, typenum)
+    if cnp.PyArray_TYPE(value) == typenum and cnp.PyArray_ISALIGNED(value) and (
+            cnp.PyArray_ISNOTSWAPPED(value)):
+        step = cnp.PyArray_ITEMSIZE(value)
+        for i in range(ndim):
+            # Channels are innermost, then columns, rows, images.
+            axis = ndim - 3 if i == 0 else ndim - i if i < 3 else 0
+            if value.shape[axis] > 1 and value.strides[axis] != step:
+                break
+            step *= value.shape[axis]
+        else:
+            return value
+    turned = np.ascontiguousarray(np.moveaxis(value, -3, -1), cnp.PyArray_DescrFromType(typenum))
+    return np.moveaxis(turned, -1, -3)
+
+
+cdef object places_backward(
+    cnp.ndarray dy, cnp.ndarray taps, object input_shape, const Window* k, cnp.ndarray y
+):
+    """Windows of so many taps that they are numbered in int32."""
+    *_, H, W = input_shape
+    OH, OW = dy.shape[dy.ndim - 2], dy.shape[dy.ndim - 1]
+    rows = np.arange(OH)[:, None] * k.sh - k.ph + taps // k.KW * k.dh
+    columns = np.arange(OW) * k.sw - k.pw + taps % k.KW * k.dw
+    inside = (taps >= 0) & (taps < k.KH * k.KW) & (rows >= 0) & (rows < H) & (
+        columns >= 0) & (columns < W)
+    if not inside.all():
+        raise ValueError(
+            f"taps: expected kh*KW + kw of a pixel of input_shape {input_shape} in each window, "
+            f"got {taps[~inside][0]}")
+    if y is not None:
+        dy = (<object>dy).copy(order="K")
+        dy[~np.greater(y, 0)] = 0
+    return max_pool2d_backward(dy, rows * W + columns, input_shape)
+
+
+cdef void spread_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
+    """One block of rows of dx of one image."""
+    cdef Spread* run = <Spread*>context
+    cdef Py_ssize_t n = number // run.n_rows, r0 = number % run.n_rows * run.rows
+    cdef Py_ssize_t r1 = min(r0 + run.rows, run.h.source), size = run.itemsize
+    cdef Py_ssize_t C = run.C, windows = run.h.n * run.w.n, pixels = run.h.source * run.w.source
+    cdef Py_ssize_t dx_row = run.w.source * C, dy_row = run.w.n * C
+    cdef Py_ssize_t reach = (run.h.taps - 1) * run.h.offset_step
+    # Rows [i0, i1) of windows reach rows [r0, r1).
+    cdef Py_ssize_t i0 = max(r0 - run.h.offset - reach + run.h.stride - 1, 0) // run.h.stride
+    cdef Py_ssize_t i1 = min((r1 - 1 - run.h.offset) // run.h.stride + 1, run.h.n)
+    cdef char* dx = run.dx + n * pixels * C * size
+    cdef const char* dy = run.dy + n * windows * C * size
+    cdef const char* y = run.y + n * windows * C * size if run.y != NULL else NULL
+    cdef char* scratch = run.scratch + thread * run.thread_bytes
+    cdef char* turned
+    i1 = max(i0, i1)
+    check_taps(run, n, i0, i1)
+    if not run.planar:
+        spread_rows(run, r0, r1, i0, i1, dx + r0 * dx_row * size, dy + i0 * dy_row * size,
+                    y + i0 * dy_row * size if y != NULL else NULL,
+                    run.taps + (n * windows + i0 * run.w.n) * C)
+        return
+    turned = scratch + run.dx_scratch * size
+    run.leaves.transpose(turned, C, NULL, dy + i0 * run.w.n * size, windows, C,
+                         (i1 - i0) * run.w.n)
+    if y != NULL:
+        run.leaves.transpose(turned + run.dy_scratch * size, C, NULL, y + i0 * run.w.n * size,
+                             windows, C, (i1 - i0) * run.w.n)
+    spread_rows(run, r0, r1, i0, i1, scratch, turned,
+                turned + run.dy_scratch * size if y != NULL else NULL,
+                run.taps + (n * windows + i0 * run.w.n) * C)
+    run.leaves.transpose(dx + r0 * run.w.source * size, pixels, NULL, scratch, C,
+                         (r1 - r0) * run.w.source, C)
+
+
+cdef void spread_rows(
+    const Spread* run, Py_ssize_t r0, Py_ssize_t r1, Py_ssize_t i0, Py_ssize_t i1, char* dx,
+    const char* dy, const char* y, const uint8_t* taps
+) noexcept nogil:
+    """Rows [r0, r1) of dx, channels-last, from rows [i0, i1) of windows: pointers are to these.
+
+    Where windows overlap, rows are zero first and everything is added, in the order of the
+    windows.  Otherwise a window owns the pixels up to the next one's first, and a row of taps or
+    of zeros follows the other.
+    """
+    cdef Py_ssize_t i, j, t, t0, t1, u0, u1, row, column, at, to, next, size = run.itemsize
+    cdef Py_ssize_t C = run.C, dx_row = run.w.source * C, room = (r1 - r0) * dx_row
+    cdef Py_ssize_t whole0 = first_valid(&run.w, 0), whole1 = end_valid(&run.w, run.w.taps - 1)
+    cdef Py_ssize_t done = 0      # rows of dx that are written
+    cdef fc_unpool p
+    p.channels, p.add = C, run.overlap
+    p.dx_n, p.dx_u = run.w.stride * C, run.w.offset_step * C
+    if run.overlap:
+        memset(dx, 0, room * size)
+    elif run.w.n * run.w.stride + run.w.offset != run.w.source:
+        # The last window owns the columns to the border: it has a call of its own.
+        whole1 = min(whole1, run.w.n - 1)
+    for i in range(i0, i1):
+        valid_taps(&run.h, i, &t0, &t1)
+        for t in range(t0, t1):
+            row = i * run.h.stride + run.h.offset + t * run.h.offset_step
+            if row < r0 or row >= r1:
+                continue
+            if not run.overlap:
+                memset(dx + done * dx_row * size, 0, (row - r0 - done) * dx_row * size)
+                done = row - r0 + 1
+            j = 0
+            while j < run.w.n:
+                valid_taps(&run.w, j, &u0, &u1)
+                p.n = whole1 - j if whole0 <= j < whole1 else 1
+                column = j * run.w.stride + run.w.offset + u0 * run.w.offset_step
+                p.nu = u1 - u0
+                next = min((j + 1) * run.w.stride + run.w.offset, run.w.source)
+                if j == run.w.n - 1:
+                    next = run.w.source
+                p.gap = 0 if run.overlap else next - column - p.nu
+                p.tap = <int>(t * run.w.taps + u0)
+                at, to = ((i - i0) * run.w.n + j) * C, (row - r0) * dx_row + column * C
+                p.dx, p.dy, p.taps = dx + to * size, dy + at * size, taps + at
+                p.y = y + at * size if y != NULL else NULL
+                p.dx_room, p.dy_room = room - to, (i1 - i0) * run.w.n * C - at
+                run.leaves.unpool_windows(&p)
+                j += p.n
+            # end: j
+        # end: t
+    # end: i
+    if not run.overlap:
+        memset(dx + done * dx_row * size, 0, room * size - done * dx_row * size)
+
+
+cdef void check_taps(Spread* run, Py_ssize_t n, Py_ssize_t i0, Py_ssize_t i1) noexcept nogil:
+    """Note a tap of these rows of windows that is none, or that lies in the padding."""
+    cdef Py_ssize_t C = run.C, KW = run.w.taps, i, j, c, t0, t1, u0, u1
+    cdef const uint8_t* taps = run.taps + (n * run.h.n + i0) * run.w.n * C
+    cdef Py_ssize_t whole0 = first_valid(&run.w, 0), whole1 = end_valid(&run.w, KW - 1)
+    cdef uint8_t most = 0
+    for c in range((i1 - i0) * run.w.n * C):
+        most = taps[c] if taps[c] > most else most
+    if most >= run.h.taps * KW:
+        run.bad = most
+        return
+    for i in range(i0, i1):
+        valid_taps(&run.h, i, &t0, &t1)
+        j = whole1 if t1 - t0 == run.h.taps and whole0 == 0 else 0
+        while j < run.w.n:
+            valid_taps(&run.w, j, &u0, &u1)
+            for c in range(j * C, (j + 1) * C):
+                if not (t0 <= taps[c] // KW < t1 and u0 <= taps[c] % KW < u1):
+                    run.bad = taps[c]
+            j += 1
+            if j == whole0 and t1 - t0 == run.h.taps:
+                j = max(j, whole1)
+        # end: j
+        taps += run.w.n * C
+    # end: i

@@ -1,0 +1,191 @@
+"""Operations on arrays that only a training step needs: pooling by taps, and the updates.
+
+They stand beside `fastconv.functional`, under the same rules for arguments, types and memory
+order, and are what the layers and the optimizers are made of.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from fastconv._core import pooling as _pooling
+from fastconv._core import unpooling as _unpooling
+from fastconv._core import update as _update
+from fastconv.functional import Array, Pair
+
+__all__ = ["adam_update", "max_pool2d_taps", "max_pool2d_taps_backward", "sgd_update"]
+
+
+def max_pool2d_taps(
+    x: ArrayLike,
+    size: Pair,
+    *,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> tuple[Array, Array]:
+    """`fastconv.max_pool2d` that also tells which tap of its window each value came from.
+
+    A tap takes a quarter of the memory of an index in the plane, and its gradient is faster.
+
+    Parameters
+    ----------
+    x : array (N, C, H, W) or (C, H, W)
+    size, stride, padding, dilation, ceil_mode
+        As in `fastconv.max_pool2d`.
+
+    Returns
+    -------
+    y : array (N, C, OH, OW) or (C, OH, OW)
+        In x's memory order.
+    taps : uint8 array like y
+        ``kh*KW + kw``, the first of equal ones; channels-last in memory.  int32 for windows of
+        more than 256 taps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import max_pool2d_taps
+    >>> max_pool2d_taps(np.array([[[1., 5., 2., 3.]]]), (1, 2))
+    (array([[[5., 3.]]]), array([[[1, 1]]], dtype=uint8))
+    """
+    return _pooling.max_pool2d_taps(x, size, stride, padding, dilation, ceil_mode)
+
+
+def max_pool2d_taps_backward(
+    dy: ArrayLike,
+    taps: ArrayLike,
+    input_shape: tuple[int, ...],
+    size: Pair,
+    *,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    y: ArrayLike | None = None,
+) -> Array:
+    """Gradient of `max_pool2d_taps`, and of a ReLU before it.
+
+    Parameters
+    ----------
+    dy : array (N, C, OH, OW) or (C, OH, OW)
+        Gradient with respect to the output.
+    taps : uint8 (or int32) array like dy
+        From `max_pool2d_taps`.
+    input_shape : tuple
+        ``(N, C, H, W)`` or ``(C, H, W)``.
+    size, stride, padding, dilation
+        As they were given to `max_pool2d_taps`.
+    y : array like dy, optional
+        The pooled result of a ReLU.  With it the gradient with respect to the ReLU's argument is
+        returned: dy counts where y is positive, which is the same as `fastconv.relu_backward` on
+        the full image, at the size of the pooled one.
+
+    Returns
+    -------
+    array of input_shape
+        In dy's memory order.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Also when a tap is none of its window's, or lies in the padding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import max_pool2d_taps_backward
+    >>> taps = np.array([[[1, 0]]], np.uint8)
+    >>> max_pool2d_taps_backward(np.array([[[7., 8.]]]), taps, (1, 1, 4), (1, 2))
+    array([[[0., 7., 8., 0.]]])
+    """
+    return _unpooling.max_pool2d_taps_backward(
+        dy, taps, input_shape, size, stride, padding, dilation, y
+    )
+
+
+def sgd_update(
+    value: NDArray[Any],
+    grad: ArrayLike,
+    velocity: NDArray[Any] | None = None,
+    *,
+    rate: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+) -> None:
+    """Take one step of gradient descent, in place.
+
+    With ``g = grad + weight_decay * value`` and ``velocity = momentum * velocity + g`` it
+    subtracts ``rate * velocity`` from the value; ``rate * (g + momentum * velocity)`` with
+    Nesterov; ``rate * g`` without a velocity.
+
+    Parameters
+    ----------
+    value : float32 or float64 array
+        The parameter; C-contiguous, changed in place.
+    grad : array like value
+        Converted to value's type.
+    velocity : array like value, optional
+        Changed in place.
+    rate, momentum, weight_decay : float
+    nesterov : bool
+
+    Raises
+    ------
+    ValueError, TypeError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import sgd_update
+    >>> value = np.array([1., 2.])
+    >>> sgd_update(value, np.array([1., 0.]), rate=0.5)
+    >>> value
+    array([0.5, 2. ])
+    """
+    _update.sgd(value, grad, velocity, rate, momentum, nesterov, weight_decay)
+
+
+def adam_update(
+    value: NDArray[Any],
+    grad: ArrayLike,
+    mean: NDArray[Any],
+    square: NDArray[Any],
+    *,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+) -> None:
+    """Take one step of Adam, in place; corrections for the start are part of `rate`.
+
+    ``mean += (1 - beta1) * (grad - mean)``, ``square += (1 - beta2) * (grad**2 - square)``,
+    ``value -= rate * mean / (sqrt(square) + epsilon)``.
+
+    Parameters
+    ----------
+    value : float32 or float64 array
+        The parameter; C-contiguous, changed in place.
+    grad : array like value
+        Converted to value's type.
+    mean, square : array like value
+        Changed in place.
+    rate, beta1, beta2, epsilon : float
+
+    Raises
+    ------
+    ValueError, TypeError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import adam_update
+    >>> value, mean, square = np.array([1.]), np.zeros(1), np.zeros(1)
+    >>> adam_update(value, np.array([4.]), mean, square, rate=1, beta1=0.5, beta2=0.75, epsilon=0)
+    >>> value, mean, square
+    (array([0.]), array([2.]), array([4.]))
+    """
+    _update.adam(value, grad, mean, square, rate, 1 - beta1, 1 - beta2, epsilon)
