@@ -51,6 +51,7 @@ def extension(path):
                        ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION")],
         # Nobody reads errno, and a square root that sets it is no vector instruction.
         extra_compile_args=["-O3", "-g0", "-fno-math-errno"],
+        libraries=["m"] if os.name == "posix" else [],
         depends=sorted(glob(f"{CORE}/*.pxd") + glob(f"{CORE}/ukernels/*.h")),
     )
 

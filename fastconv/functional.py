@@ -488,21 +488,7 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> tuple[float, 
     >>> round(loss, 4), dlogits
     (0.6931, array([[ 0.5, -0.5]]))
     """
-    values = _scores(logits, "logits")
-    if values.ndim != 2 or values.shape[0] < 1:
-        raise ValueError(f"logits: expected shape (N, classes) with N >= 1, got {values.shape}")
-    N, classes = values.shape
-    indices = np.asarray(labels)
-    if indices.dtype.kind not in "iu":
-        raise TypeError(f"labels: expected an integer array, got dtype {indices.dtype}")
-    if indices.shape != (N,):
-        raise ValueError(f"labels: expected shape ({N},), got {indices.shape}")
-    if indices.min() < 0 or indices.max() >= classes:
-        raise ValueError(
-            f"labels: expected from 0 to {classes - 1}, got {indices.min()} to {indices.max()}"
-        )
-    dlogits, sums, scores = _softmax.cross_entropy(values, indices.astype(np.int64, copy=False))
-    return float(np.log(sums).mean() - scores.mean()), dlogits
+    return _softmax.cross_entropy(_scores(logits, "logits"), labels)
 
 
 def as_channels_last(x: ArrayLike) -> Array:

@@ -73,6 +73,51 @@ def test_softmax_does_not_overflow():
         np.testing.assert_allclose(fastconv.softmax(x), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", SOFTMAX_TOLERANCE)
+def test_cross_entropy_of_special_values(dtype, isa, rng):
+    """NaN, and scores that leave no probability, stay in their row; -inf is a probability of 0."""
+    for classes in (2, 3, *TILE_EDGES):
+        rows = rng.standard_normal((6, max(classes, 2))).astype(dtype)
+        labels = np.zeros(6, int)
+        rows[1, -1] = -np.inf
+        rows[2, 1], rows[3, 1], rows[4] = np.nan, np.inf, -np.inf
+        _, dlogits = fastconv.softmax_cross_entropy(rows, labels)
+        with np.errstate(invalid="ignore"):
+            _, expected = reference.softmax_cross_entropy(rows, labels)
+        np.testing.assert_array_equal(np.isnan(dlogits), np.isnan(expected))
+        np.testing.assert_allclose(dlogits, expected, rtol=1e-5, atol=1e-7)
+        for row, loss in ((0, np.isfinite), (1, np.isfinite), (2, np.isnan), (4, np.isnan)):
+            assert loss(fastconv.softmax_cross_entropy(rows[[row]], labels[:1])[0])
+        assert fastconv.softmax_cross_entropy(rows[[1]], [rows.shape[1] - 1])[0] == np.inf
+
+
+@pytest.mark.parametrize("dtype", SOFTMAX_TOLERANCE)
+def test_exponentials_fade_out_to_the_last_bit(dtype, isa):
+    """Gradients of one row against NumPy's exp, down to where they vanish."""
+    info = np.finfo(dtype)
+    x = np.linspace(np.log(float(info.smallest_subnormal)) - 5, 0, 5001).astype(dtype)
+    _, dlogits = fastconv.softmax_cross_entropy(x[None], [x.size - 1])
+    exact = np.exp(x.astype(np.longdouble))
+    exact = (exact / exact.sum())[:-1]
+    error = np.abs(dlogits[0, :-1] - exact)
+    assert (error <= 4 * info.eps * exact + 2 * float(info.smallest_subnormal)).all()
+
+
+def test_many_classes_and_rows(rng):
+    """More than one task, and the same bits for any number of threads."""
+    logits = rng.standard_normal((700, 1003), np.float32)
+    labels = rng.integers(0, 1003, 700)
+    expected, expected_dlogits = reference.softmax_cross_entropy(logits, labels)
+    bits = set()
+    for threads in (1, 2, 3):
+        fastconv.set_num_threads(threads)
+        loss, dlogits = fastconv.softmax_cross_entropy(logits, labels)
+        assert loss == pytest.approx(expected, rel=1e-6)
+        np.testing.assert_allclose(dlogits, expected_dlogits, rtol=1e-4, atol=1e-8)
+        bits.add((loss, dlogits.tobytes()))
+    assert len(bits) == 1
+
+
 @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.int64, np.uint64, "list"])
 def test_kinds_of_labels(kind, rng):
     logits, labels = rng.standard_normal((6, 4)), np.array([0, 1, 2, 3, 1, 0])

@@ -24,6 +24,9 @@ from fastconv._core.nests cimport make_plan, run_nest
 from fastconv._core.plan cimport CorrelationPlan
 from fastconv._core.task cimport scratch_bytes
 from fastconv._core.threads cimport team_size
+from fastconv._core.plan cimport CorrelationPlan, make_plan
+from fastconv._core.planes cimport correlate_planes
+from fastconv._core.threads cimport parallel_for, team_size
 
 cnp.import_array()
 
@@ -455,10 +458,41 @@ def dense_backward(dy_, x_, kernel_, need_dx):
             grad, dst = rows_of_pixels(dy), rows_of_pixels(dx)
             key.direction = INPUT
             run_correlation(&key, &grad, contiguous(kernel, typenum), None, &dst, False)
-        pixels(&key.geometry, x.shape[0], x.shape[1], kernel.shape[0], 1, 1)
-        key.direction = KERNEL
-        run_kernel_gradient(&key, samples(x), samples(dy), dkernel, typenum)
+        if x.shape[0] == 1:
+            outer_product(dy, x, dkernel)
+        else:
+            pixels(&key.geometry, x.shape[0], x.shape[1], kernel.shape[0], 1, 1)
+            key.direction = KERNEL
+            run_kernel_gradient(&key, samples(x), samples(dy), dkernel, typenum)
     return dx, dkernel, conv2d_backward_bias(samples(dy))
+
+
+cdef struct Outer:
+    const fc_leaves* leaves
+    Py_ssize_t row                # bytes of a row of dkernel
+    int itemsize
+    const char* dy
+    const char* x
+    char* dkernel
+
+
+cdef void outer_task(void* context, Py_ssize_t o, int thread) noexcept nogil:
+    cdef Outer* run = <Outer*>context
+    run.leaves.scale(run.dkernel + o * run.row, run.x, run.dy + o * run.itemsize,
+                     run.row // run.itemsize)
+
+
+cdef void outer_product(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dkernel) noexcept:
+    """The kernel gradient of one sample: no sum, so all that counts is to write it once."""
+    cdef Outer run
+    cdef Py_ssize_t outputs = dkernel.shape[0]
+    run.itemsize = <int>cnp.PyArray_ITEMSIZE(x)
+    run.leaves, run.row = leaves(run.itemsize), x.shape[1] * run.itemsize
+    run.dy, run.x = <const char*>cnp.PyArray_DATA(dy), <const char*>cnp.PyArray_DATA(x)
+    run.dkernel = <char*>cnp.PyArray_DATA(dkernel)
+    cdef int team = team_size(4.0 * outputs * x.shape[1])
+    with nogil:
+        parallel_for(outputs, team, outer_task, &run)
 
 
 cdef int check_features(cnp.ndarray x, cnp.ndarray kernel, str name) except -1:

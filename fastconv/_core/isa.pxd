@@ -99,6 +99,9 @@ cdef extern from "ukernels/ukernels.h" nogil:
 
     ctypedef void (*fc_softmax_loss_fn)(const fc_softmax_loss* s) noexcept nogil
 
+    ctypedef void (*fc_scale_fn)(
+        void* dst, const void* x, const void* by, Py_ssize_t n) noexcept nogil
+
     ctypedef struct fc_leaves:
         int vf
         int max_mr[4]
@@ -119,6 +122,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_sgd_fn sgd
         fc_adam_fn adam
         fc_softmax_loss_fn softmax_loss
+        fc_scale_fn scale
 
     ctypedef struct fc_isa:
         const char* name

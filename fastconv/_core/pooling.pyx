@@ -79,7 +79,7 @@ cdef object pool(
     cdef Run run
     cdef Image xi, yi
     cdef Window k
-    cdef Py_ssize_t missing
+    cdef Py_ssize_t missing, lanes
     cdef Py_ssize_t shape[4]
     cdef Block block
     cdef int typenum, team
@@ -132,7 +132,8 @@ cdef object pool(
         run.y_scratch = run.rows * run.w.n * run.C
         run.thread_bytes = ((run.x_scratch + run.y_scratch) * run.itemsize
                             + run.y_scratch * 4 + 127) // 64 * 64
-    team = team_size(2.0 * run.N * run.C * run.h.n * run.w.n * k.KH * k.KW)
+    lanes = (run.C + run.leaves.vf - 1) // run.leaves.vf * run.leaves.vf
+    team = team_size(2.0 * run.N * lanes * run.h.n * run.w.n * k.KH * k.KW)
     block = take(team * run.thread_bytes)
     run.scratch = block.data
     with nogil:

@@ -1,15 +1,18 @@
 # cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
 """Softmax cross entropy, loss and gradient together: rows of scores are read once.
 
-A task is a run of rows.  The logarithms, one per row, are left to the caller.
+A task is a run of rows.  The logarithm of each row's sum is taken at the end, in row order.
 """
 
 cimport numpy as cnp
+from libc.math cimport log
 from libc.stdint cimport int64_t
 
-from fastconv._core.arguments cimport contiguous
+import numpy as np
+
+from fastconv._core.arguments cimport contiguous, shape_text
 from fastconv._core.isa cimport fc_leaves, fc_softmax_loss, leaves
-from fastconv._core.memory cimport new_array
+from fastconv._core.memory cimport Block, new_array, take
 from fastconv._core.threads cimport parallel_for, team_size
 
 cnp.import_array()
@@ -35,28 +38,47 @@ cdef void rows_task(void* context, Py_ssize_t number, int thread) noexcept nogil
     run.leaves.softmax_loss(&s)
 
 
-def cross_entropy(cnp.ndarray logits, cnp.ndarray labels):
-    """Gradient of the mean loss, and of every row sum(exp(x - max)) and the label's x - max.
-
-    `logits` is a float32 or float64 array (N, classes), `labels` int64 (N,), both checked.
-    """
+def cross_entropy(cnp.ndarray logits, labels_):
+    """The mean loss, and its gradient; `logits` is a float32 or float64 array."""
     cdef Rows run
-    logits = contiguous(logits, cnp.PyArray_TYPE(logits))
-    if not cnp.PyArray_IS_C_CONTIGUOUS(labels) or not cnp.PyArray_ISALIGNED(labels):
-        labels = labels.copy()
-    cdef Py_ssize_t N = logits.shape[0], classes = logits.shape[1]
-    cdef int team = team_size(SCORE_COST * N * classes)
+    cdef cnp.ndarray labels, dlogits
+    cdef const int64_t* label
+    cdef Py_ssize_t N, classes, r
+    cdef int64_t least, most
+    cdef double total = 0
+    if logits.ndim != 2 or logits.shape[0] < 1:
+        raise ValueError(f"logits: expected shape (N, classes) with N >= 1, got "
+                         f"{shape_text(logits)}")
+    N, classes = logits.shape[0], logits.shape[1]
+    labels = np.asarray(labels_)
+    if not cnp.PyTypeNum_ISINTEGER(cnp.PyArray_TYPE(labels)):
+        raise TypeError(f"labels: expected an integer array, got dtype {labels.dtype}")
+    if labels.ndim != 1 or labels.shape[0] != N:
+        raise ValueError(f"labels: expected shape ({N},), got {shape_text(labels)}")
+    given = labels
+    if cnp.PyArray_TYPE(labels) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(labels):
+        labels = np.require(labels, np.int64, "CA")
+    label = <const int64_t*>cnp.PyArray_DATA(labels)
+    least = most = label[0]
+    for r in range(1, N):
+        least, most = min(least, label[r]), max(most, label[r])
+    if least < 0 or most >= classes:
+        # Said of the labels as they came: large unsigned ones are negative by now.
+        raise ValueError(
+            f"labels: expected from 0 to {classes - 1}, got {given.min()} to {given.max()}")
     run.itemsize = <int>cnp.PyArray_ITEMSIZE(logits)
+    logits = contiguous(logits, cnp.PyArray_TYPE(logits))
     run.leaves = leaves(run.itemsize)
     run.each = max(RUN // classes, 1)
-    cdef cnp.ndarray dlogits = new_array(2, <const Py_ssize_t*>logits.shape, run.itemsize, False)
-    cdef cnp.ndarray sums = new_array(1, &N, 8, False)
-    cdef cnp.ndarray scores = new_array(1, &N, 8, False)
+    dlogits = new_array(2, <const Py_ssize_t*>logits.shape, run.itemsize, False)
+    cdef Block block = take(2 * N * sizeof(double))
     run.all.dst, run.all.x = cnp.PyArray_DATA(dlogits), cnp.PyArray_DATA(logits)
-    run.all.labels = <const int64_t*>cnp.PyArray_DATA(labels)
-    run.all.sums = <double*>cnp.PyArray_DATA(sums)
-    run.all.scores = <double*>cnp.PyArray_DATA(scores)
+    run.all.labels, run.all.sums = label, <double*>block.data
+    run.all.scores = run.all.sums + N
     run.all.rows, run.all.classes, run.all.scale = N, classes, 1.0 / N
+    cdef int team = team_size(SCORE_COST * N * classes)
     with nogil:
         parallel_for((N + run.each - 1) // run.each, team, rows_task, &run)
-    return dlogits, sums, scores
+        for r in range(N):
+            total += log(run.all.sums[r]) - run.all.scores[r]
+    return total / N, dlogits

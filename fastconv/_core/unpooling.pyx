@@ -71,7 +71,7 @@ def max_pool2d_backward(dy_, indices_, input_shape):
     cdef cnp.ndarray indices = array(indices_, "indices")
     cdef cnp.ndarray dx
     cdef Py_ssize_t shape[4]
-    cdef int typenum, team, i, missing
+    cdef int typenum, team, missing
     missing = gradient_shape(dy, input_shape, shape)
     if (<object>indices).shape != (<object>dy).shape:
         raise ValueError(
@@ -153,8 +153,8 @@ def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dil
     cdef cnp.ndarray dx
     cdef Block block
     cdef Py_ssize_t shape[4]
-    cdef Py_ssize_t seen
-    cdef int typenum, team, i, missing
+    cdef Py_ssize_t seen, lanes
+    cdef int typenum, team, missing
     missing = gradient_shape(dy, input_shape, shape)
     if not cnp.PyArray_SAMESHAPE(taps, dy):
         raise ValueError(f"taps: expected dy's shape {shape_text(dy)}, got {shape_text(taps)}")
@@ -203,7 +203,8 @@ def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dil
         run.dy_scratch = seen * run.w.n * run.C
         run.thread_bytes = ((run.dx_scratch + 2 * run.dy_scratch) * run.itemsize + 127) // 64 * 64
     run.bad = -1
-    team = team_size(8.0 * run.N * run.C * shape[2] * shape[3])
+    lanes = (run.C + run.leaves.vf - 1) // run.leaves.vf * run.leaves.vf
+    team = team_size(4.0 * run.N * lanes * shape[2] * shape[3])
     block = take(team * run.thread_bytes)
     run.scratch = block.data
     with nogil:

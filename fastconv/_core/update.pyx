@@ -8,7 +8,7 @@ cimport numpy as cnp
 
 import numpy as np
 
-from fastconv._core.arguments cimport array, contiguous, shape_text
+from fastconv._core.arguments cimport array, contiguous, float_type, shape_text
 from fastconv._core.isa cimport fc_adam, fc_leaves, fc_sgd, leaves
 from fastconv._core.threads cimport parallel_for, team_size
 
@@ -47,12 +47,12 @@ cdef void step_task(void* context, Py_ssize_t number, int thread) noexcept nogil
         run.leaves.adam(&adam)
 
 
-cdef char* in_place(object value_, str name, cnp.ndarray like) except NULL:
+cdef char* in_place(object value_, str name, object like_) except NULL:
     """The memory of an array that is changed: float, C-contiguous, like the parameter."""
-    cdef cnp.ndarray value
+    cdef cnp.ndarray value, like
     if not isinstance(value_, np.ndarray):
         raise TypeError(f"{name}: expected an array, got {type(value_).__name__}")
-    value = value_
+    value, like = value_, like_
     if cnp.PyArray_TYPE(value) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) or (
             cnp.PyArray_TYPE(value) != cnp.PyArray_TYPE(like)):
         raise TypeError(
@@ -70,6 +70,7 @@ cdef int take_step(Step* run, object value_, object grad_) except -1:
     cdef cnp.ndarray grad = array(grad_, "grad")
     if not cnp.PyArray_SAMESHAPE(grad, value):
         raise ValueError(f"grad: expected shape {shape_text(value)}, got {shape_text(grad)}")
+    float_type([grad], ["grad"])
     grad = contiguous(grad, cnp.PyArray_TYPE(value))
     run.itemsize = <int>cnp.PyArray_ITEMSIZE(value)
     run.leaves = leaves(run.itemsize)

@@ -12,8 +12,8 @@ than one step. A forward pass outside training keeps nothing and disturbs nothin
 **A ReLU's gradient may change hands.** A layer that ends in a ReLU masks the gradient it is given:
 it passes where the result was positive. Where a max pooling follows, most of that gradient is zero
 already, and the pooling can mask it at its own, smaller size. So after each training forward the
-model asks, in this order: can this layer mask for the one before it (``takes_relu``)? Does that one
-hand over (``hand_over_relu``)? Then the layer takes the mask (``take_relu``). The agreement lives in
+model asks: can this layer mask for the one before it (``takes_relu``)? Does that one hand over
+(``hand_over_relu``)? Then the layer takes the mask (``take_relu``). The agreement lives in
 ``saved`` on both sides and so lasts for one step. Layers that know nothing of it take no part.
 
 Constructor arguments are kept as attributes of the same names. That one habit gives every layer,

@@ -51,10 +51,10 @@ class MaxPool(Layer):
         return self.forward(np.empty((0, *input_shape), dtype)).shape[1:]
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
-        window: Any = {"stride": self.stride, "padding": self.padding}
         if not training:
-            return F.max_pool2d(x, self.size, **window)
-        y, taps = T.max_pool2d_taps(x, self.size, **window)
+            pooled: Any = F.max_pool2d(x, self.size, stride=self.stride, padding=self.padding)
+            return pooled
+        y, taps = T.max_pool2d_taps(x, self.size, stride=self.stride, padding=self.padding)
         self.saved = x.shape, taps, y, False
         return y
 

@@ -161,3 +161,43 @@ def test_no_work_for_gradients_nobody_asks_for(monkeypatch):
     monkeypatch.setattr(T, "max_pool2d_taps_backward", unwanted)
     assert model.backward(np.ones_like(y)) is None
     assert all(grad is not None for _, _, grad in model.parameters())
+
+
+@pytest.mark.parametrize("pool", [MaxPool(2), MaxPool(3, stride=2), MaxPool(3, padding=1)])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_pooling_masks_for_the_relu_before_it(pool, apart, monkeypatch):
+    """The same bits as when each layer does its own work."""
+    first = [Conv2D(5, 3), ReLU()] if apart else [Conv2D(5, 3, activation="relu")]
+    layers = [Conv2D(4, 3), *first, pool, Conv2D(3, 2)]
+    model = Sequential(layers, input_shape=(2, 15, 14), seed=0)
+    x = images(3, 2, 15, 14)
+    y = model.forward(x, training=True)
+    dy = np.cos(np.arange(y.size, dtype="f")).reshape(y.shape)
+    dx = model.backward(dy, need_dx=True)
+    together = [dx, *(parameter.grad for parameter in model.parameters())]
+
+    monkeypatch.setattr(MaxPool, "takes_relu", False)
+    assert np.array_equal(model.forward(x, training=True), y)
+    dx = model.backward(dy, need_dx=True)
+    for a, b in zip(together, [dx, *(p.grad for p in model.parameters())], strict=True):
+        assert np.array_equal(a, b) and np.abs(a).max() > 0
+
+
+def test_the_relu_of_a_pooled_convolution_is_masked_once(monkeypatch):
+    def unwanted(*arguments):
+        raise AssertionError("masked already")
+
+    model = Sequential([Conv2D(3, 3, activation="relu"), MaxPool(2)], input_shape=(1, 8, 8))
+    y = model.forward(images(2, 1, 8, 8), training=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(F, "relu_backward", unwanted)
+        model.backward(np.ones_like(y))
+    # By themselves, without a model, both layers do their own work.
+    conv, pool = model.layers
+    x = images(2, 1, 8, 8)
+    hidden = conv.forward(x, training=True)
+    pooled = pool.forward(hidden, training=True)
+    dhidden = pool.backward(np.ones_like(pooled))
+    assert (dhidden[hidden == 0] != 0).any()
+    conv.backward(dhidden, need_dx=False)
+    np.testing.assert_allclose(conv.grads["bias"], (dhidden * (hidden > 0)).sum(axis=(0, 2, 3)))

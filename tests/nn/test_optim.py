@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastconv import SGD, Adam
-from fastconv.optim import BLOCK, get_optimizer
+from fastconv.optim import BLOCK, Optimizer, get_optimizer
 
 SHAPES = {"a": (3,), "b": (2 * BLOCK + 5,), "c": (7, 11), "d": ()}
 
@@ -104,6 +104,39 @@ def test_gradients_in_any_memory_order():
     value, grad = np.zeros((3, 4)), np.arange(12.0).reshape(4, 3).T
     SGD(1.0).update([("value", value, grad)])
     np.testing.assert_array_equal(value, -grad)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_optimizer_of_ones_own(whole):
+    """Blocks of flat arrays unless it asks for whole ones; its state under its names."""
+    seen = []
+
+    class Signs(Optimizer):
+        slots = ("counts",)
+
+        def step(self, value, grad, counts):
+            seen.append(value.shape)
+            counts += 1
+            value -= self.rate * counts * np.sign(grad)
+
+    Signs.whole = whole
+    values = {name: np.ones(shape) for name, shape in SHAPES.items()}
+    optimizer = Signs(0.25)
+    for _ in range(2):
+        optimizer.update([(name, v, np.full(v.shape, 3.0)) for name, v in values.items()])
+    for value in values.values():
+        np.testing.assert_array_equal(value, np.full(value.shape, 0.25))
+    assert set(seen) == (set(SHAPES.values()) if whole else {(3,), (BLOCK,), (5,), (77,), (1,)})
+
+
+def test_a_step_may_be_added_to():
+    class Clipped(SGD):
+        def step(self, value, grad, *state):
+            super().step(value, np.clip(grad, -1, 1), *state)
+
+    value = np.zeros((2, 2))
+    Clipped(0.5).update([("value", value, np.array([[5.0, -5.0], [0.5, 0.0]]))])
+    np.testing.assert_array_equal(value, [[-0.5, 0.5], [-0.25, 0]])
 
 
 def test_names_stand_for_default_settings():

@@ -21,3 +21,11 @@ static void FC_N(relu_backward)(void *dst_, const void *dy_, const void *y_, ptr
     const T *y = (const T *)y_;
     for (ptrdiff_t i = 0; i < n; i++) dst[i] = y[i] > 0 ? dy[i] : 0;
 }
+
+static void FC_N(scale)(void *dst_, const void *x_, const void *by_, ptrdiff_t n)
+{
+    T *restrict dst = (T *)dst_;
+    const T *restrict x = (const T *)x_;
+    const T by = *(const T *)by_;
+    for (ptrdiff_t i = 0; i < n; i++) dst[i] = by * x[i];
+}

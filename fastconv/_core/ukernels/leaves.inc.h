@@ -55,6 +55,7 @@ const fc_leaves FC_N(leaves) = {
     .sgd = FC_N(sgd),
     .adam = FC_N(adam),
     .softmax_loss = FC_N(softmax_loss),
+    .scale = FC_N(scale),
 };
 #undef FC_COUNT
 #undef FC_ENTRY

@@ -154,6 +154,9 @@ typedef struct {
 
 typedef void (*fc_adam_fn)(const fc_adam *s);
 
+/* dst[i] = by[0] * x[i]  for i < n. */
+typedef void (*fc_scale_fn)(void *dst, const void *x, const void *by, ptrdiff_t n);
+
 /* Cross entropy of `rows` rows of scores, with its gradient.  For every row r:
  *
  *   sums[r] = sum of exp(x - max x);  scores[r] = x[labels[r]] - max x;
@@ -193,6 +196,7 @@ typedef struct fc_leaves {
     fc_sgd_fn sgd;
     fc_adam_fn adam;
     fc_softmax_loss_fn softmax_loss;
+    fc_scale_fn scale;
 } fc_leaves;
 
 typedef struct {
