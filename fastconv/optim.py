@@ -71,9 +71,8 @@ class Optimizer:
             if name not in self._state:
                 self._state[name] = [np.zeros_like(value) for _ in self.slots]
             state = self._state[name]
-            wrong = any(array.shape != value.shape for array in (grad, *state))
-            if wrong or not value.flags.c_contiguous:
-                shapes = {array.shape for array in (value, grad, *state)}
+            shapes = {array.shape for array in (value, grad, *state)}
+            if len(shapes) > 1 or not value.flags.c_contiguous:
                 raise ValueError(
                     f"parameters: {name!r}: expected a C-contiguous value with a gradient and a "
                     f"state of its shape, got shapes {sorted(shapes)} (one optimizer serves "

@@ -1,88 +1,29 @@
 /* pool.inc.h - max pooling and its gradient, channels in the lanes; included once per type and tier.
  *
- * Pixels are written in the order in which they lie in memory.  So a vector that holds a pixel's
- * last channels may reach into the pixels after it, which come later and overwrite what it left
- * there: with few channels, whole vectors still do the work.  `room` says how far that may go.
+ * Where all channels fit half a vector, half vectors are used: they are cheaper on processors that
+ * take wide ones in two halves, and reach over fewer cache lines.
  */
 
-typedef uint8_t FC_N(bytes) __attribute__((vector_size(VF)));
-typedef uint8_t FC_N(ubytes) __attribute__((vector_size(VF), aligned(1), may_alias));
-typedef int32_t FC_N(index) __attribute__((vector_size(VF * 4)));
-typedef int32_t FC_N(uindex) __attribute__((vector_size(VF * 4), aligned(4), may_alias));
+#define P(name) FC_N(FC_PASTE(whole_, name))
+#define LANES VF
+#include "pool_lanes.inc.h"
+#undef P
+#undef LANES
 
-FC_INLINE void FC_N(max_pool_vector)(const fc_pool *p, ptrdiff_t j, ptrdiff_t c,
-                                     const ptrdiff_t nt, const ptrdiff_t nu)
-{
-    const T *x = (const T *)p->x + j * p->x_n + c;
-    const ptrdiff_t at = j * p->channels + c;
-    const I first = p->index + (I)j * p->index_n;
-    V best = FC_N(load)(x);
-    FC_N(ivec) best_index = (FC_N(ivec)){0} + first;
-    for (ptrdiff_t it = 0; it < nt; it++) {
-        for (ptrdiff_t iu = 0; iu < nu; iu++) {
-            if (it + iu == 0) continue;
-            const V v = FC_N(load)(x + it * p->x_t + iu * p->x_u);
-            const FC_N(ivec) take = (v > best) | (v != v);
-            const I index = first + (I)it * p->index_t + (I)iu * p->index_u;
-            best = (V)(((FC_N(ivec))v & take) | ((FC_N(ivec))best & ~take));
-            best_index = (index & take) | (best_index & ~take);
-        }
-    }
-    FC_N(store)((T *)p->y + at, best);
-    if (p->taps)
-        *(FC_N(ubytes) *)(p->taps + at) = __builtin_convertvector(best_index, FC_N(bytes));
-    else if (p->indices)
-        *(FC_N(uindex) *)(p->indices + at) = __builtin_convertvector(best_index, FC_N(index));
-}
+#if VF >= 8
+#define P(name) FC_N(FC_PASTE(half_, name))
+#define LANES (VF / 2)
+#include "pool_lanes.inc.h"
+#undef P
+#undef LANES
+#define FC_POOL(name, p) (2 * (p)->channels <= VF ? FC_N(half_##name)(p) : FC_N(whole_##name)(p))
+#else
+#define FC_POOL(name, p) FC_N(whole_##name)(p)
+#endif
 
-/* One channel, where a vector would reach too far. */
-FC_INLINE void FC_N(max_pool_one)(const fc_pool *p, ptrdiff_t j, ptrdiff_t c)
-{
-    const T *x = (const T *)p->x + j * p->x_n + c;
-    const ptrdiff_t at = j * p->channels + c;
-    const int32_t first = p->index + (int32_t)j * p->index_n;
-    T best = x[0];
-    int32_t best_index = first;
-    for (ptrdiff_t it = 0; it < p->nt; it++) {
-        for (ptrdiff_t iu = 0; iu < p->nu; iu++) {
-            const T v = x[it * p->x_t + iu * p->x_u];
-            const int take = v > best || v != v;
-            best = take ? v : best;
-            best_index =
-                take ? first + (int32_t)it * p->index_t + (int32_t)iu * p->index_u : best_index;
-        }
-    }
-    ((T *)p->y)[at] = best;
-    if (p->taps)
-        p->taps[at] = (uint8_t)best_index;
-    else if (p->indices)
-        p->indices[at] = best_index;
-}
-
-FC_INLINE void FC_N(max_pool_body)(const fc_pool *call, const ptrdiff_t nt, const ptrdiff_t nu)
-{
-    const fc_pool copy = *call, *p = &copy; /* in registers: no store can change it */
-    const ptrdiff_t reach = (nt - 1) * p->x_t + (nu - 1) * p->x_u + VF;
-    for (ptrdiff_t j = 0; j < p->n; j++) {
-        ptrdiff_t c = 0;
-        for (; c + VF <= p->channels; c += VF) FC_N(max_pool_vector)(p, j, c, nt, nu);
-        if (c == p->channels) continue;
-        if (j * p->x_n + c + reach <= p->x_room && j * p->channels + c + VF <= p->y_room)
-            FC_N(max_pool_vector)(p, j, c, nt, nu);
-        else
-            for (; c < p->channels; c++) FC_N(max_pool_one)(p, j, c);
-    }
-}
-
-static void FC_N(max_pool)(const fc_pool *p)
-{
-    if (p->nt == 2 && p->nu == 2)
-        FC_N(max_pool_body)(p, 2, 2);
-    else if (p->nt == 3 && p->nu == 3)
-        FC_N(max_pool_body)(p, 3, 3);
-    else
-        FC_N(max_pool_body)(p, p->nt, p->nu);
-}
+static void FC_N(max_pool)(const fc_pool *p) { FC_POOL(max_pool, p); }
+static void FC_N(unpool_windows)(const fc_unpool *p) { FC_POOL(unpool_windows, p); }
+#undef FC_POOL
 
 static ptrdiff_t FC_N(unpool)(void *dx_, const void *dy_, const int32_t *indices,
                               ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t plane)
@@ -97,67 +38,4 @@ static ptrdiff_t FC_N(unpool)(void *dx_, const void *dy_, const int32_t *indices
         }
     }
     return -1;
-}
-
-/* `lanes` channels of a window's gradient, from channel c on, go to the pixels of its nu taps. */
-FC_INLINE void FC_N(unpool_vector)(const fc_unpool *p, ptrdiff_t j, ptrdiff_t c, ptrdiff_t lanes,
-                                   const int add, const int relu)
-{
-    const ptrdiff_t at = j * p->channels + c;
-    T *dx = (T *)p->dx + j * p->dx_n + c;
-    V v = FC_N(load)((const T *)p->dy + at);
-    I widened[VF];
-    for (int l = 0; l < VF; l++) widened[l] = p->taps[at + l];
-    const FC_N(ivec) taps = *(const FC_N(uivec) *)widened - p->tap;
-    if (relu) v = (V)((FC_N(ivec))v & (FC_N(load)((const T *)p->y + at) > 0));
-    if (add && lanes < VF) {
-        for (int l = 0; l < VF; l++) widened[l] = l < lanes ? -1 : 0;
-        v = (V)((FC_N(ivec))v & *(const FC_N(uivec) *)widened);
-    }
-    for (ptrdiff_t u = 0; u < p->nu; u++, dx += p->dx_u) {
-        const V won = (V)((FC_N(ivec))v & (taps == (I)u));
-        FC_N(store)(dx, add ? FC_N(load)(dx) + won : won);
-    }
-}
-
-FC_INLINE void FC_N(unpool_body)(const fc_unpool *call, const int add, const int relu)
-{
-    const fc_unpool copy = *call, *p = &copy; /* in registers: no store can change it */
-    const T *dy = (const T *)p->dy, *y = (const T *)p->y;
-    const ptrdiff_t channels = p->channels, whole = channels / VF * VF;
-    for (ptrdiff_t j = 0; j < p->n; j++) {
-        /* What the last channels' vectors leave in the pixels after their own is overwritten by
-         * the whole vectors of these, or of the next window. */
-        if (whole < channels) {
-            const ptrdiff_t to = j * p->dx_n + (p->nu - 1) * p->dx_u + whole;
-            if (to + VF <= p->dx_room && j * channels + whole + VF <= p->dy_room)
-                FC_N(unpool_vector)(p, j, whole, channels - whole, add, relu);
-            else
-                for (ptrdiff_t u = 0; u < p->nu; u++) {
-                    T *dx = (T *)p->dx + j * p->dx_n + u * p->dx_u;
-                    for (ptrdiff_t c = whole; c < channels; c++) {
-                        const ptrdiff_t i = j * channels + c;
-                        const T v = p->taps[i] == p->tap + u && (!relu || y[i] > 0) ? dy[i] : 0;
-                        dx[c] = add ? dx[c] + v : v;
-                    }
-                }
-        }
-        for (ptrdiff_t c = 0; c < whole; c += VF) FC_N(unpool_vector)(p, j, c, VF, add, relu);
-        for (ptrdiff_t i = 0; i < p->gap; i++) {
-            T *dx = (T *)p->dx + j * p->dx_n + (p->nu + i) * p->dx_u;
-            for (ptrdiff_t c = 0; c < channels; c++) dx[c] = 0;
-        }
-    }
-}
-
-static void FC_N(unpool_windows)(const fc_unpool *p)
-{
-    if (p->add && p->y)
-        FC_N(unpool_body)(p, 1, 1);
-    else if (p->add)
-        FC_N(unpool_body)(p, 1, 0);
-    else if (p->y)
-        FC_N(unpool_body)(p, 0, 1);
-    else
-        FC_N(unpool_body)(p, 0, 0);
 }
