@@ -24,8 +24,8 @@ from fastconv._core.threads cimport parallel_for, team_size
 
 cnp.import_array()
 
-# Output pixels of a task.
-cdef Py_ssize_t TASK_PIXELS = 64
+# Values that a task compares, lanes without a channel among them: some microseconds.
+cdef Py_ssize_t TASK_VALUES = 32768
 
 cdef struct Run:
     const fc_leaves* leaves
@@ -123,7 +123,8 @@ cdef object pool(
         winners = new_taps(x.ndim, shape + missing)
         run.taps = <uint8_t*>cnp.PyArray_DATA(winners)
     run.x, run.y = &xi, &yi
-    run.rows = max(min(TASK_PIXELS // run.w.n, run.h.n), 1)
+    lanes = (run.C + run.leaves.vf - 1) // run.leaves.vf * run.leaves.vf
+    run.rows = max(min(TASK_VALUES // (lanes * k.KH * k.KW * run.w.n), run.h.n), 1)
     run.n_rows = (run.h.n + run.rows - 1) // run.rows
     run.x_scratch = run.y_scratch = run.thread_bytes = 0
     if is_planar(&xi):
@@ -132,8 +133,7 @@ cdef object pool(
         run.y_scratch = run.rows * run.w.n * run.C
         run.thread_bytes = ((run.x_scratch + run.y_scratch) * run.itemsize
                             + run.y_scratch * 4 + 127) // 64 * 64
-    lanes = (run.C + run.leaves.vf - 1) // run.leaves.vf * run.leaves.vf
-    team = team_size(2.0 * run.N * lanes * run.h.n * run.w.n * k.KH * k.KW)
+    team = team_size(4.0 * run.N * lanes * run.h.n * run.w.n * k.KH * k.KW)
     block = take(team * run.thread_bytes)
     run.scratch = block.data
     with nogil:

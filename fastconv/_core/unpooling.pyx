@@ -26,8 +26,8 @@ from fastconv._core.threads cimport parallel_for, team_size
 
 cnp.import_array()
 
-# Pixels of dx of a task.
-cdef Py_ssize_t TASK_PIXELS = 256
+# Values of dx that a task writes, lanes without a channel among them: some microseconds.
+cdef Py_ssize_t TASK_VALUES = 32768
 
 
 # ---- gradient from places in the plane ---------------------------------------------------------
@@ -191,7 +191,8 @@ def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dil
         run.y = <const char*>cnp.PyArray_DATA(y)
     run.taps = <const uint8_t*>cnp.PyArray_DATA(taps)
     run.overlap = k.sh < k.KH or k.sw < k.KW or k.dh != 1 or k.dw != 1
-    run.rows = min(max(TASK_PIXELS // run.w.source, 1), run.h.source)
+    lanes = (run.C + run.leaves.vf - 1) // run.leaves.vf * run.leaves.vf
+    run.rows = min(max(TASK_VALUES // (lanes * run.w.source), 1), run.h.source)
     if not run.overlap:
         run.rows = (run.rows + k.sh - 1) // k.sh * k.sh
     run.n_rows = (run.h.source + run.rows - 1) // run.rows
@@ -203,8 +204,7 @@ def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dil
         run.dy_scratch = seen * run.w.n * run.C
         run.thread_bytes = ((run.dx_scratch + 2 * run.dy_scratch) * run.itemsize + 127) // 64 * 64
     run.bad = -1
-    lanes = (run.C + run.leaves.vf - 1) // run.leaves.vf * run.leaves.vf
-    team = team_size(4.0 * run.N * lanes * shape[2] * shape[3])
+    team = team_size(8.0 * run.N * lanes * shape[2] * shape[3])
     block = take(team * run.thread_bytes)
     run.scratch = block.data
     with nogil:
