@@ -4,6 +4,7 @@ The floors of the house, each using those below it and none above::
 
     command line, pictures          fastconv.cli, fastconv.pictures
     layers and training             fastconv.nn, fastconv.optim, fastconv.losses, fastconv.data
+    a training step's own           fastconv.training
     operations on arrays            fastconv.functional        (twins: fastconv.reference)
     threads, instruction sets       fastconv.runtime
     loop nests and their plans      fastconv._core             (Cython)

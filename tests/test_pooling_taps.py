@@ -181,7 +181,5 @@ def test_gradients_are_those_of_pytorch(rng):
         dy = rng.standard_normal(tuple(pooled.shape), np.float32)
         pooled.backward(torch.tensor(dy))
         y, taps = max_pool2d_taps(fastconv.relu(x), size, stride=stride, padding=padding)
-        dx = max_pool2d_taps_backward(
-            dy, taps, x.shape, size, stride=stride, padding=padding, y=y
-        )
+        dx = max_pool2d_taps_backward(dy, taps, x.shape, size, stride=stride, padding=padding, y=y)
         np.testing.assert_allclose(dx, tensor.grad.numpy(), rtol=1e-6, atol=1e-6)
