@@ -17,6 +17,22 @@ typedef int32_t P(uindex) __attribute__((vector_size(LANES * 4), aligned(4), may
 FC_INLINE P(vec) P(load)(const T *p) { return *(const P(uvec) *)p; }
 FC_INLINE void P(store)(T *p, P(vec) x) { *(P(uvec) *)p = x; }
 
+/* The lowest byte of every lane. */
+FC_INLINE void P(narrow)(uint8_t *dst, P(ivec) x)
+{
+#if defined(__clang__) || FC_VBYTES != 32
+    *(P(ubytes) *)dst = __builtin_convertvector(x, P(bytes));
+#else
+    /* gcc converts vectors of 32 bytes lane by lane, but knows how to shuffle them. */
+    typedef uint8_t all __attribute__((vector_size(LANES * sizeof(T))));
+    all order = {0};
+    FC_UNROLL
+    for (int l = 0; l < LANES; l++) order[l] = (uint8_t)(l * sizeof(T));
+    const all low = __builtin_shuffle((all)x, order);
+    __builtin_memcpy(dst, &low, LANES);
+#endif
+}
+
 FC_INLINE void P(max_pool_vector)(const fc_pool *p, ptrdiff_t j, ptrdiff_t c,
                                   const ptrdiff_t nt, const ptrdiff_t nu)
 {
@@ -37,7 +53,7 @@ FC_INLINE void P(max_pool_vector)(const fc_pool *p, ptrdiff_t j, ptrdiff_t c,
     }
     P(store)((T *)p->y + at, best);
     if (p->taps)
-        *(P(ubytes) *)(p->taps + at) = __builtin_convertvector(best_index, P(bytes));
+        P(narrow)(p->taps + at, best_index);
     else if (p->indices)
         *(P(uindex) *)(p->indices + at) = __builtin_convertvector(best_index, P(index));
 }
