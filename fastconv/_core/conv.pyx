@@ -23,9 +23,6 @@ from fastconv._core.memory cimport Block, new_array, take
 from fastconv._core.nests cimport make_plan, run_nest
 from fastconv._core.plan cimport CorrelationPlan
 from fastconv._core.task cimport scratch_bytes
-from fastconv._core.threads cimport team_size
-from fastconv._core.plan cimport CorrelationPlan, make_plan
-from fastconv._core.planes cimport correlate_planes
 from fastconv._core.threads cimport parallel_for, team_size
 
 cnp.import_array()

@@ -98,7 +98,8 @@ cdef double row_cycles(
     cdef double cycles
     if not joins:
         joined = 1
-    cycles = rows // mr * (tile_cycles(leaves, mr * joined, nr, aligned) + TILE_CYCLES / depth) / joined
+    cycles = <double>(rows // mr) / joined * (
+        tile_cycles(leaves, mr * joined, nr, aligned) + TILE_CYCLES / depth)
     if rows % mr:
         cycles += tile_cycles(leaves, rows % mr, nr, aligned) + TILE_CYCLES / depth
     return cycles
