@@ -14,7 +14,7 @@ import numpy as np
 from fastconv._core.arguments cimport (
     array, check_out, contiguous, float_type, image, image_array, integer,
     is_channels_last, is_planar, shape_text, window, writable_in_place)
-from fastconv._core.pack cimport Image
+from fastconv._core.pack cimport Box, Image, pack_pixels
 from fastconv._core.geometry cimport Geometry
 from fastconv._core.isa cimport fc_leaves, leaves
 from fastconv._core.kernel_gradient cimport (
@@ -47,7 +47,7 @@ cdef object find_plan(const Key* key):
     if plan is None:
         if key.direction == KERNEL:
             plan = make_kernel_plan(&key.geometry, key.leaves, <int>key.itemsize,
-                                    key.src_planar, key.dst_planar)
+                                    key.src_planar, key.dst_planar, key.pixels_contiguous)
         else:
             plan = make_plan(&key.geometry, key.direction == INPUT, key.leaves,
                              <int>key.itemsize, key.src_planar, key.dst_planar,
@@ -310,6 +310,8 @@ cdef int run_kernel_gradient(
     else:
         x = flat_rows(image_array(x, typenum), g)
         src = image(x)
+    key.pixels_contiguous = is_dense(&grad, g.OC, g.OH, g.OW) and (
+        x is None or is_dense(&src, g.IC, g.IH, g.IW))
     if is_pointwise(g):
         # What is summed in which order must not depend on the memory's order: here images stay
         # apart unless they are single pixels.
@@ -320,7 +322,6 @@ cdef int run_kernel_gradient(
             g.IW, g.IH = g.IH * g.IW, 1
         g.OH, g.OW = g.IH, g.IW
     key.src_planar, key.dst_planar = is_planar(&src), is_planar(&grad)
-    key.pixels_contiguous = False
     key.leaves = leaves(<int>key.itemsize)
     cdef KernelGradientPlan plan = find_plan(key)
     # A plain sum waits for memory, not for its additions.
@@ -334,6 +335,11 @@ cdef int run_kernel_gradient(
     return 0
 
 
+cdef bint is_dense(const Image* a, Py_ssize_t C, Py_ssize_t H, Py_ssize_t W) noexcept:
+    """Whether pixels of C channels follow each other without a gap."""
+    return a.sc == 1 and a.sw == C and a.sh == W * C and a.sn == H * W * C
+
+
 cdef cnp.ndarray flat_rows(cnp.ndarray value, const Geometry* g):
     """For a 1x1 kernel, an array whose pixels can be walked as one row."""
     cdef Image view = image(value)
@@ -345,22 +351,54 @@ cdef cnp.ndarray flat_rows(cnp.ndarray value, const Geometry* g):
 
 def conv2d_backward_bias(dy_):
     cdef Key key
+    cdef Image grad
     cdef Py_ssize_t shape[4]
+    cdef Py_ssize_t group
     cdef int typenum
     cdef cnp.ndarray dy = array(dy_, "dy")
-    cdef cnp.ndarray dbias
+    cdef cnp.ndarray sums
     check_images(dy, "dy", "OC, OH, OW")
     typenum = float_type([dy], ["dy"])
     batched_shape(dy, shape)
     key.direction, key.itemsize = KERNEL, 4 if typenum == cnp.NPY_FLOAT32 else 8
-    dbias = new_array(1, shape + 1, <int>key.itemsize, False)
     if dy.size == 0:
-        dbias.fill(0)
-        return dbias
-    # The gradient of a 1x1 kernel over one channel that is 1 everywhere.
-    pixels(&key.geometry, shape[0], 1, shape[1], shape[2], shape[3])
-    run_kernel_gradient(&key, None, dy, dbias, typenum)
-    return dbias
+        sums = new_array(1, shape + 1, <int>key.itemsize, False)
+        sums.fill(0)
+        return sums
+    dy = image_array(dy, typenum)
+    grad = image(dy)
+    if not is_dense(&grad, shape[1], shape[2], shape[3]):
+        dy = packed_copy(&grad, shape, <int>key.itemsize)
+    # The gradient of a 1x1 kernel over one channel that is 1 everywhere.  Some pixels together
+    # are one of so many more channels: vectors of lanes are full, and there are several of them.
+    group = pixels_together(shape[1], shape[2] * shape[3], key.itemsize)
+    dy = (<object>dy).transpose(0, 2, 3, 1).reshape(
+        shape[0], shape[2] * shape[3] // group, 1, group * shape[1]).transpose(0, 3, 1, 2)
+    sums = new_array(2, [group, shape[1]], <int>key.itemsize, False)
+    pixels(&key.geometry, shape[0], 1, group * shape[1], dy.shape[2], 1)
+    run_kernel_gradient(&key, None, dy, sums, typenum)
+    return (<object>sums)[0] if group == 1 else (<object>sums).sum(axis=0)
+
+
+cdef Py_ssize_t pixels_together(Py_ssize_t C, Py_ssize_t P, Py_ssize_t itemsize) noexcept:
+    """The largest divisor of P pixels that makes C channels at most as wide as a tile."""
+    cdef Py_ssize_t group = max(min(256 // itemsize // C, P), 1)
+    while P % group:
+        group -= 1
+    return group
+
+
+cdef cnp.ndarray packed_copy(const Image* src, const Py_ssize_t* shape, int itemsize):
+    """All pixels of an image in channels-last order."""
+    cdef cnp.ndarray copy = new_array(4, shape, itemsize, True)
+    cdef Box box
+    cdef Image view
+    box.n0 = box.c0 = box.r0 = box.x0 = 0
+    box.n1, box.c1, box.r1, box.x1 = shape[0], shape[1], shape[2], shape[3]
+    box.pitch, box.H, box.W = shape[1], shape[2], shape[3]
+    with nogil:
+        pack_pixels(leaves(itemsize), itemsize, src, &box, <char*>cnp.PyArray_DATA(copy), &view)
+    return copy
 
 
 cdef void pixels(

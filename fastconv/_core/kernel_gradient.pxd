@@ -15,6 +15,7 @@ cdef struct KernelPlan:
     bint by_taps                 # rows of a tile run over (ci, kh, kw)
     bint padded                  # x is packed between zeros
     bint packs_x, packs_dy
+    bint packs_last              # ... the blocks that read the last pixels
     bint asks                    # the next rows of x and dy are asked for while a block is summed
     Py_ssize_t unit_rows, tile_rows, n_tiles, n_units    # a unit: one tile's rows of one tap
     Py_ssize_t units, n_parts    # units per task
@@ -32,7 +33,7 @@ cdef class KernelGradientPlan:
 
 cdef KernelGradientPlan make_kernel_plan(
     const Geometry* geometry, const fc_leaves* leaves, int itemsize,
-    bint x_planar, bint dy_planar)
+    bint x_planar, bint dy_planar, bint dense)
 cdef void kernel_gradient(
     const KernelPlan* plan, Image* x, Image* dy, char* dkernel, char* partials, char* scratch,
     int team) noexcept nogil

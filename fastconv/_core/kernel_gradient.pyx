@@ -52,7 +52,7 @@ cdef class KernelGradientPlan:
 
 cdef KernelGradientPlan make_kernel_plan(
     const Geometry* g, const fc_leaves* leaves, int itemsize,
-    bint x_planar, bint dy_planar
+    bint x_planar, bint dy_planar, bint dense
 ):
     cdef KernelGradientPlan plan = KernelGradientPlan.__new__(KernelGradientPlan)
     cdef KernelPlan* p = &plan.p
@@ -79,9 +79,12 @@ cdef KernelGradientPlan make_kernel_plan(
     p.padded = p.CI < FEW_CHANNELS and g.KH * g.KW > 1 and (
         not p.lanewise or most_see_the_border(&p.w))
     p.packs_x = x_planar or p.padded
-    p.packs_dy = dy_planar or p.CO % p.vf != 0
-    if p.lanewise and p.packs_dy:
-        p.packs_x = True       # the last vector of lanes reaches past the channels
+    # The last vector of lanes reaches past a pixel's channels.  In a dense array that is the next
+    # pixel, whose lanes are dropped; only the last pixels need room behind them.
+    p.packs_last = p.CO % p.vf != 0
+    p.packs_dy = dy_planar or (p.packs_last and not dense)
+    if p.lanewise and p.packs_dy and p.packs_last:
+        p.packs_x = True
     if p.lanewise and p.CI * p.spread.CO > 1:
         p.packs_x = True
         p.spread.pitch = p.V * p.vf
@@ -148,11 +151,13 @@ cdef KernelGradientPlan make_kernel_plan(
     p.n_parts = ceil_div(p.n_units, p.units)
     p.n_tasks = tasks * p.n_parts
     # A depthwise tile's last vector may read past the last packed pixel.
-    p.x_scratch = x_elements(p, p.images) + FC_LANEWISE_NR * p.vf if p.packs_x else 0
+    p.x_scratch = 0
+    if p.packs_x or (p.lanewise and p.packs_last):
+        p.x_scratch = x_elements(p, p.images) + FC_LANEWISE_NR * p.vf
     if p.spread.index != NULL and x_planar:
         p.row_scratch = IW * g.IC
     p.dy_scratch = (p.images * p.rows * p.columns * min(p.split * p.lanes[0].nr, p.V) * p.vf
-                    if p.packs_dy else 0)
+                    if p.packs_dy or p.packs_last else 0)
     return plan
 
 
@@ -204,6 +209,7 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
     cdef Block pixels
     cdef char* scratch = run.scratch + thread * kernel_scratch_bytes(p)
     cdef char* partial
+    cdef bint last
     part, number = number % p.n_parts, number // p.n_parts
     split, number = number % p.n_splits, number // p.n_splits
     g, chunk = number % p.G, number // p.G
@@ -218,7 +224,8 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
         pixels.i1 = min(pixels.i0 + p.rows, p.h.n)
         pixels.n0 = at // (p.n_columns * p.n_rows) * p.images
         pixels.n1 = min(pixels.n0 + p.images, p.N)
-        if p.packs_x and p.lanewise:
+        last = p.packs_last and reaches_end(p, &pixels)
+        if p.lanewise and (p.packs_x or last):
             # The nest adds a lane's channel.
             pack_x(run, &pixels, p.lanes[lanes0].c0, lanes_end(p, lanes1), scratch, &x)
             x.data -= p.lanes[lanes0].c0 * size
@@ -227,7 +234,7 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
         else:
             x = run.x[0]
             x.data += g * p.CI * x.sc * size
-        if p.packs_dy:
+        if p.packs_dy or last:
             pack_dy(run, &pixels, g, lanes0, lanes1,
                     scratch + (p.x_scratch + p.row_scratch) * size, &dy)
         else:
@@ -238,6 +245,13 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
             sum_block(p, &pixels, &p.lanes[block], part, &x, &dy, partial,
                       at > chunk * p.chunk)
     # end: at
+
+
+cdef bint reaches_end(const KernelPlan* p, const Block* pixels) noexcept nogil:
+    """Whether a block reads the last pixels of x or of dy."""
+    cdef Py_ssize_t row = ((pixels.i1 - 1) * p.h.stride + p.h.offset
+                           + (p.KH - 1) * p.h.offset_step)
+    return pixels.n1 == p.N and (pixels.i1 == p.h.n or row >= p.h.source - 1)
 
 
 cdef inline Py_ssize_t lanes_end(const KernelPlan* p, Py_ssize_t block) noexcept nogil:
