@@ -7,10 +7,12 @@ The floors of the house, each using those below it and none above::
     a training step's own           fastconv.training
     operations on arrays            fastconv.functional        (twins: fastconv.reference)
     threads, instruction sets       fastconv.runtime
+    what a call would do            fastconv.explanation
     loop nests and their plans      fastconv._core             (Cython)
     register tiles                  fastconv._core/ukernels    (C, once per instruction set)
 """
 
+from fastconv.explanation import Explanation, explain
 from fastconv.functional import (
     as_channels_last,
     as_contiguous,
@@ -58,6 +60,7 @@ __all__ = [
     "Conv2D",
     "Dense",
     "Dropout",
+    "Explanation",
     "Flatten",
     "Layer",
     "MaxPool",
@@ -75,6 +78,7 @@ __all__ = [
     "dense",
     "dense_backward",
     "empty",
+    "explain",
     "get_num_threads",
     "info",
     "isa",

@@ -15,8 +15,10 @@ from fastconv._core.arguments cimport (
     array, check_out, contiguous, float_type, image, image_array, integer,
     is_channels_last, is_planar, shape_text, window, writable_in_place)
 from fastconv._core.pack cimport Box, Image, pack_pixels
-from fastconv._core.geometry cimport Geometry
-from fastconv._core.isa cimport fc_leaves, leaves
+from fastconv._core.describe cimport (
+    describe_correlation, describe_kernel_gradient, inside, stand_in)
+from fastconv._core.geometry cimport Axis, Geometry, forward_axis
+from fastconv._core.isa cimport fc_leaves, leaves, vector_cycles
 from fastconv._core.kernel_gradient cimport (
     KernelGradientPlan, kernel_gradient, kernel_scratch_bytes, make_kernel_plan)
 from fastconv._core.memory cimport Block, new_array, take
@@ -73,13 +75,17 @@ cdef bint one_row(const Geometry* g, const Image* a, const Image* b) noexcept:
     return g.N == 1 or (a.sn == g.IH * a.sh and b.sn == g.IH * b.sh)
 
 
-cdef int run_correlation(
-    Key* key, Image* src, cnp.ndarray kernel, cnp.ndarray bias, Image* dst, bint relu
-) except -1:
+cdef CorrelationPlan correlation_plan(Key* key, const Image* src, const Image* dst):
     key.src_planar, key.dst_planar = is_planar(src), is_planar(dst)
     key.pixels_contiguous = one_row(&key.geometry, src, dst)
     key.leaves = leaves(<int>key.itemsize)
-    cdef CorrelationPlan plan = find_plan(key)
+    return find_plan(key)
+
+
+cdef int run_correlation(
+    Key* key, Image* src, cnp.ndarray kernel, cnp.ndarray bias, Image* dst, bint relu
+) except -1:
+    cdef CorrelationPlan plan = correlation_plan(key, src, dst)
     cdef int team = team_size(plan.p.cost)
     cdef Py_ssize_t size = key.itemsize, g
     cdef Py_ssize_t lanes = plan.p.CO if plan.p.pixel_lanes else plan.p.V * plan.p.vf
@@ -310,20 +316,7 @@ cdef int run_kernel_gradient(
     else:
         x = flat_rows(image_array(x, typenum), g)
         src = image(x)
-    key.pixels_contiguous = is_dense(&grad, g.OC, g.OH, g.OW) and (
-        x is None or is_dense(&src, g.IC, g.IH, g.IW))
-    if is_pointwise(g):
-        # What is summed in which order must not depend on the memory's order: here images stay
-        # apart unless they are single pixels.
-        if g.IH * g.IW == 1:
-            g.IW, g.N = g.N, 1
-            src.sw, grad.sw = src.sn, grad.sn
-        else:
-            g.IW, g.IH = g.IH * g.IW, 1
-        g.OH, g.OW = g.IH, g.IW
-    key.src_planar, key.dst_planar = is_planar(&src), is_planar(&grad)
-    key.leaves = leaves(<int>key.itemsize)
-    cdef KernelGradientPlan plan = find_plan(key)
+    cdef KernelGradientPlan plan = kernel_gradient_plan(key, &src, &grad)
     # A plain sum waits for memory, not for its additions.
     cdef int team = team_size(plan.p.cost * (8 if x is None else 1))
     cdef Py_ssize_t partials = plan.p.partial_size * plan.p.n_chunks * key.itemsize
@@ -333,6 +326,25 @@ cdef int run_kernel_gradient(
     with nogil:
         kernel_gradient(&plan.p, &src, &grad, data, block.data, block.data + partials, team)
     return 0
+
+
+cdef KernelGradientPlan kernel_gradient_plan(Key* key, Image* src, Image* grad):
+    """The plan; a 1x1 kernel's pixels become one row, of `key` and of the images."""
+    cdef Geometry* g = &key.geometry
+    key.pixels_contiguous = is_dense(grad, g.OC, g.OH, g.OW) and (
+        src.sw == 0 or is_dense(src, g.IC, g.IH, g.IW))
+    if is_pointwise(g):
+        # What is summed in which order must not depend on the memory's order: here images stay
+        # apart unless they are single pixels.
+        if g.IH * g.IW == 1:
+            g.IW, g.N = g.N, 1
+            src.sw, grad.sw = src.sn, grad.sn
+        else:
+            g.IW, g.IH = g.IH * g.IW, 1
+        g.OH, g.OW = g.IH, g.IW
+    key.src_planar, key.dst_planar = is_planar(src), is_planar(grad)
+    key.leaves = leaves(<int>key.itemsize)
+    return find_plan(key)
 
 
 cdef bint is_dense(const Image* a, Py_ssize_t C, Py_ssize_t H, Py_ssize_t W) noexcept:
@@ -410,6 +422,65 @@ cdef void pixels(
     g.IW = g.OW = W
     g.KH = g.KW = g.stride_h = g.stride_w = g.dil_h = g.dil_w = 1
     g.pad_t = g.pad_b = g.pad_l = g.pad_r = 0
+
+
+# ---- what would run ----------------------------------------------------------------------------
+
+cdef dict DIRECTIONS = {
+    "conv2d": FORWARD, "conv2d_backward_input": INPUT, "conv2d_backward_kernel": KERNEL}
+
+
+def explain(operation, input_shape, kernel_shape, stride, padding, dilation, groups,
+            dtype, channels_last):
+    """What the plan of one of the passes says, as a dict; without a plan for an empty batch."""
+    cdef Key key
+    cdef Geometry* g = &key.geometry
+    cdef Axis h, w
+    cdef Image x, y
+    cdef Py_ssize_t shape[4]
+    cdef Py_ssize_t kshape[4]
+    cdef CorrelationPlan plan
+    cdef KernelGradientPlan kernel_plan
+    cdef double cost
+    cdef bint batched = not (isinstance(input_shape, (tuple, list)) and len(input_shape) == 3)
+    shape_argument(input_shape, "input_shape", "(N, IC, IH, IW) or (IC, IH, IW)", batched, shape)
+    input_sizes(g, shape, "input_shape")
+    shape_argument(kernel_shape, "kernel_shape", "(OC, IC // groups, KH, KW)", 1, kshape)
+    kernel_sizes(g, kshape, "kernel_shape")
+    window(g, "kernel_shape", stride, padding, dilation, groups)
+    check_kernel(g, kshape, "kernel_shape")
+    forward_axis(&h, g.IH, g.OH, g.KH, g.stride_h, g.pad_t, g.dil_h)
+    forward_axis(&w, g.IW, g.OW, g.KW, g.stride_w, g.pad_l, g.dil_w)
+    found = {
+        "input_shape": (g.N, g.IC, g.IH, g.IW),
+        "kernel_shape": (g.OC, g.IC // g.G, g.KH, g.KW),
+        "output_shape": (g.N, g.OC, g.OH, g.OW),
+        # Pairs of an output pixel and a tap that lies inside the image.
+        "inside": int(inside(&h) * inside(&w)),
+    }
+    if g.N == 0:
+        return found
+    key.direction, key.itemsize = DIRECTIONS[operation], dtype.itemsize
+    source, result = found["input_shape"], found["output_shape"]
+    if key.direction == INPUT:
+        source, result = result, source
+    first = stand_in(source, dtype, channels_last)
+    second = stand_in(result, dtype, channels_last if key.direction == KERNEL else
+                      is_channels_last(first))
+    x, y = image(first), image(second)
+    if key.direction == KERNEL:
+        kernel_plan = kernel_gradient_plan(&key, &x, &y)
+        found.update(describe_kernel_gradient(&kernel_plan.p))
+        cost = kernel_plan.p.cost
+    else:
+        y.data = NULL      # results are aligned
+        plan = correlation_plan(&key, &x, &y)
+        found.update(describe_correlation(&plan.p, &y))
+        cost = plan.p.cost
+    # Plans count in cycles of the widest vectors, whichever they use.
+    found["lanes_per_cycle"] = key.leaves.vf / vector_cycles(key.leaves)
+    found["threads"] = min(team_size(cost), found["tasks"])
+    return found
 
 
 # ---- dense layers: samples are the pixels of a 1x1 convolution --------------------------------

@@ -67,9 +67,11 @@ cdef class CorrelationPlan:
     cdef Plan p
 
 cdef Py_ssize_t FEW_CHANNELS, PACKED_LANES, SCRATCH_BYTES, STREAM_BYTES, ENOUGH_TASKS
-cdef double TASK_WORK
+cdef double TASK_WORK, TILE_CYCLES
 
 cdef void* table(Py_ssize_t count, size_t size) except NULL
+cdef double tile_cycles(
+    const fc_leaves* leaves, Py_ssize_t mr, int nr, bint aligned) noexcept nogil
 cdef int best_width(
     const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, Py_ssize_t depth, bint joins,
     bint aligned, double* cycles

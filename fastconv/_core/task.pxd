@@ -22,6 +22,7 @@ cdef void run_tasks(
     const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,
     bint relu, char* packed, char* scratch, int team, task_fn task) noexcept nogil
 cdef Py_ssize_t scratch_bytes(const Plan* plan) noexcept nogil
+cdef bint is_aligned(const Plan* plan, const Image* dst) noexcept nogil
 cdef void unpack_task(const Plan* p, Py_ssize_t number, Task* task) noexcept nogil
 cdef Py_ssize_t lanes_end(const Plan* p, const Task* task) noexcept nogil
 cdef void pack_source(
