@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastconv._core import conv as _conv
+from fastconv._core import dense as _dense
 from fastconv._core import elementwise as _elementwise
 from fastconv._core import pooling as _pooling
 from fastconv._core import softmax as _softmax
@@ -327,7 +328,7 @@ def dense(
     >>> fastconv.dense(np.array([[1., 2.]]), np.array([[3., 4.], [5., 6.]]))
     array([[11., 17.]])
     """
-    return _conv.dense(x, kernel, bias, activation)
+    return _dense.dense(x, kernel, bias, activation)
 
 
 def dense_backward(
@@ -356,7 +357,7 @@ def dense_backward(
     >>> fastconv.dense_backward(np.array([[2.]]), np.array([[1., 3.]]), np.array([[4., 5.]]))
     (array([[ 8., 10.]]), array([[2., 6.]]), array([2.]))
     """
-    return _conv.dense_backward(dy, x, kernel, need_dx)
+    return _dense.dense_backward(dy, x, kernel, need_dx)
 
 
 def relu(x: ArrayLike) -> Array:

@@ -39,6 +39,7 @@ FLOORS = (
         "fastconv._core.kernel_gradient",
     ),
     ("fastconv._core.nests", "fastconv._core.describe"),
+    ("fastconv._core.run",),
     (
         "fastconv._core.conv",
         "fastconv._core.pooling",
@@ -47,7 +48,7 @@ FLOORS = (
         "fastconv._core.update",
         "fastconv._core.probe",
     ),
-    ("fastconv._core.unpooling",),
+    ("fastconv._core.unpooling", "fastconv._core.dense"),
     ("fastconv.functional", "fastconv.runtime", "fastconv.explanation"),
     ("fastconv.training",),
     ("fastconv.losses", "fastconv.optim", "fastconv.data"),

@@ -19,3 +19,4 @@ cdef int window(
 cdef int check_out(object out, str name, int ndim, const Py_ssize_t* shape, int typenum,
                    tuple inputs, tuple names) except -1
 cdef str shape_text(cnp.ndarray value)
+cdef bint is_relu(object activation) except -1

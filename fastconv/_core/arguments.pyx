@@ -251,3 +251,11 @@ cdef int check_out(
         if value is not None and np.may_share_memory(target, value):
             raise ValueError(f"{name}: expected memory apart from {other}'s, got an overlap")
     return 0
+
+
+cdef bint is_relu(object activation) except -1:
+    if activation is None:
+        return False
+    if isinstance(activation, str) and activation == "relu":
+        return True
+    raise ValueError(f'activation: expected None or "relu", got {activation!r}')

@@ -1,0 +1,3 @@
+cimport numpy as cnp
+
+cpdef cnp.ndarray conv2d_backward_bias(object dy_)

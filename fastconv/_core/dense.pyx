@@ -1,0 +1,142 @@
+# cython: language_level=3, cdivision=True
+"""The doors of dense layers: samples are the pixels of a 1x1 convolution."""
+
+cimport numpy as cnp
+
+import numpy as np
+
+from fastconv._core.arguments cimport array, contiguous, float_type, is_relu, shape_text
+from fastconv._core.conv cimport conv2d_backward_bias
+from fastconv._core.isa cimport fc_leaves, leaves
+from fastconv._core.memory cimport new_array
+from fastconv._core.pack cimport Image
+from fastconv._core.run cimport (
+    FORWARD, INPUT, KERNEL, Key, pixels, run_correlation, run_kernel_gradient)
+from fastconv._core.threads cimport parallel_for, team_size
+
+cnp.import_array()
+
+
+cdef Image rows_of_pixels(cnp.ndarray value) noexcept:
+    """A contiguous (N, features) array as N pixels of one row."""
+    cdef Image view
+    view.data = <char*>cnp.PyArray_DATA(value)
+    view.sc, view.sw = 1, value.shape[1]
+    view.sh = view.sn = value.shape[0] * value.shape[1]
+    return view
+
+
+cdef cnp.ndarray samples(cnp.ndarray value):
+    """A contiguous (N, features) array as N images of one pixel."""
+    return (<object>value).reshape(value.shape[0], value.shape[1], 1, 1)
+
+
+cdef cnp.ndarray matrix(object value, str name, str letters):
+    cdef cnp.ndarray checked = array(value, name)
+    if checked.ndim != 2:
+        raise ValueError(f"{name}: expected shape ({letters}), got {shape_text(checked)}")
+    return checked
+
+
+def dense(x_, kernel_, bias_, activation):
+    cdef Key key
+    cdef Image src, dst
+    cdef Py_ssize_t shape[2]
+    cdef int typenum
+    cdef bint relu = is_relu(activation)
+    cdef cnp.ndarray x = matrix(x_, "x", "N, in_features")
+    cdef cnp.ndarray kernel = matrix(kernel_, "kernel", "out_features, in_features")
+    cdef cnp.ndarray bias = None if bias_ is None else array(bias_, "bias")
+    cdef cnp.ndarray y
+    check_features(x, kernel, "x")
+    if bias is not None and (bias.ndim != 1 or bias.shape[0] != kernel.shape[0]):
+        raise ValueError(f"bias: expected shape ({kernel.shape[0]},), got {shape_text(bias)}")
+    if bias is None:
+        typenum = float_type([x, kernel], ["x", "kernel"])
+    else:
+        typenum = float_type([x, kernel, bias], ["x", "kernel", "bias"])
+        bias = contiguous(bias, typenum)
+    key.direction, key.itemsize = FORWARD, 4 if typenum == cnp.NPY_FLOAT32 else 8
+    shape[0], shape[1] = x.shape[0], kernel.shape[0]
+    y = new_array(2, shape, <int>key.itemsize, False)
+    if shape[0]:
+        x = contiguous(x, typenum)
+        pixels(&key.geometry, 1, x.shape[1], kernel.shape[0], 1, x.shape[0])
+        src, dst = rows_of_pixels(x), rows_of_pixels(y)
+        run_correlation(&key, &src, contiguous(kernel, typenum), bias, &dst, relu)
+    return y
+
+
+def dense_backward(dy_, x_, kernel_, need_dx):
+    cdef Key key
+    cdef Image grad, dst
+    cdef cnp.ndarray dy = matrix(dy_, "dy", "N, out_features")
+    cdef cnp.ndarray x = matrix(x_, "x", "N, in_features")
+    cdef cnp.ndarray kernel = matrix(kernel_, "kernel", "out_features, in_features")
+    cdef cnp.ndarray dx = None
+    cdef cnp.ndarray dkernel
+    cdef int typenum
+    if not isinstance(need_dx, (bool, np.bool_)):
+        raise TypeError(f"need_dx: expected a bool, got {need_dx!r}")
+    check_features(x, kernel, "x")
+    if dy.shape[0] != x.shape[0] or dy.shape[1] != kernel.shape[0]:
+        raise ValueError(
+            f"dy: expected shape ({x.shape[0]}, {kernel.shape[0]}), got {shape_text(dy)}")
+    typenum = float_type([dy, x, kernel], ["dy", "x", "kernel"])
+    key.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
+    if need_dx:
+        dx = new_array(2, <const Py_ssize_t*>x.shape, <int>key.itemsize, False)
+    dkernel = new_array(2, <const Py_ssize_t*>kernel.shape, <int>key.itemsize, False)
+    dy, x = contiguous(dy, typenum), contiguous(x, typenum)
+    if x.shape[0] == 0:
+        dkernel.fill(0)
+    else:
+        if need_dx:
+            pixels(&key.geometry, 1, x.shape[1], kernel.shape[0], 1, x.shape[0])
+            grad, dst = rows_of_pixels(dy), rows_of_pixels(dx)
+            key.direction = INPUT
+            run_correlation(&key, &grad, contiguous(kernel, typenum), None, &dst, False)
+        if x.shape[0] == 1:
+            outer_product(dy, x, dkernel)
+        else:
+            pixels(&key.geometry, x.shape[0], x.shape[1], kernel.shape[0], 1, 1)
+            key.direction = KERNEL
+            run_kernel_gradient(&key, samples(x), samples(dy), dkernel, typenum)
+    return dx, dkernel, conv2d_backward_bias(samples(dy))
+
+
+cdef struct Outer:
+    const fc_leaves* leaves
+    Py_ssize_t row                # bytes of a row of dkernel
+    int itemsize
+    const char* dy
+    const char* x
+    char* dkernel
+
+
+cdef void outer_task(void* context, Py_ssize_t o, int thread) noexcept nogil:
+    cdef Outer* run = <Outer*>context
+    run.leaves.scale(run.dkernel + o * run.row, run.x, run.dy + o * run.itemsize,
+                     run.row // run.itemsize)
+
+
+cdef void outer_product(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dkernel) noexcept:
+    """The kernel gradient of one sample: no sum, so all that counts is to write it once."""
+    cdef Outer run
+    cdef Py_ssize_t outputs = dkernel.shape[0]
+    run.itemsize = <int>cnp.PyArray_ITEMSIZE(x)
+    run.leaves, run.row = leaves(run.itemsize), x.shape[1] * run.itemsize
+    run.dy, run.x = <const char*>cnp.PyArray_DATA(dy), <const char*>cnp.PyArray_DATA(x)
+    run.dkernel = <char*>cnp.PyArray_DATA(dkernel)
+    cdef int team = team_size(4.0 * outputs * x.shape[1])
+    with nogil:
+        parallel_for(outputs, team, outer_task, &run)
+
+
+cdef int check_features(cnp.ndarray x, cnp.ndarray kernel, str name) except -1:
+    if kernel.shape[0] < 1 or kernel.shape[1] < 1:
+        raise ValueError(f"kernel: expected no empty dimension, got {shape_text(kernel)}")
+    if x.shape[1] != kernel.shape[1]:
+        raise ValueError(
+            f"{name}: expected shape (N, {kernel.shape[1]}), got {shape_text(x)}")
+    return 0
