@@ -253,7 +253,7 @@ cdef void sweep(
             alone = last and starts and tile.part1 - tile.part0 == 1
             t.relu = run.relu and alone
             # What is added to soon stays in the caches.
-            t.stream = run.streams and alone and lanes.c0 % p.vf == 0
+            t.stream = run.streams and alone and p.dst_scratch == 0 and lanes.c0 % p.vf == 0
             run_part(p, task, h, w, &p.parts[at], ci_len, src, dst, lanes, &t)
             t.accumulate, t.lane_bias = True, NULL
         if run.relu and last and not t.relu:

@@ -178,7 +178,7 @@ cdef void sweep_wide(
                 tile = &p.tiles[at]
                 if joined_rows(p, nr, tile) < 2:
                     for n in range(task.n0, task.n1):
-                        if run.streams and nr == p.lanes[0].nr:
+                        if p.asks and p.src_scratch == 0 and nr == p.lanes[0].nr:
                             ahead(p, &p.h[ph], &p.w[pw], tile, n, i, src)
                         run_tile(run, task, ph, pw, nr, tile, n, 1, i, 1, src, dst)
             # end: at
@@ -285,6 +285,6 @@ cdef void run_tile(
         t.lanes = lanes.count
         if run.bias != NULL:
             t.lane_bias = run.bias + lanes.c0 * size
-        t.stream = run.streams and lanes.c0 % p.vf == 0
+        t.stream = run.streams and p.dst_scratch == 0 and lanes.c0 % p.vf == 0
         p.leaves.lanewise[nr - 1][at - 1](&t)
     # end: block

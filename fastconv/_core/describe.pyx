@@ -65,7 +65,7 @@ cdef dict describe_correlation(const Plan* p, const Image* dst):
         "packs": (p.src_scratch > 0, p.dst_scratch > 0),
         "padded": p.padded or p.pixel_lanes,
         "spread": p.spread.index != NULL,
-        "streams": p.streams and is_aligned(p, dst),
+        "streams": p.streams and (p.dst_scratch > 0 or is_aligned(p, dst)),
         "task": {"images": 1 if p.pixel_lanes else p.images, "rows": p.rows,
                  "columns": p.columns,
                  "lane blocks": p.n_lanes if p.pixel_lanes else min(p.split, p.n_lanes)},

@@ -108,6 +108,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_tile_fn tile[4][14]
         fc_tile_fn lanewise[2][14]
         fc_transpose_fn transpose
+        fc_transpose_fn transpose_stream
         fc_gather_fn gather
         fc_add_fn add
         fc_relu_fn relu

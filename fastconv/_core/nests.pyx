@@ -78,8 +78,7 @@ cdef CorrelationPlan make_plan(
         plan_correlate(p, width, src_planar, dst_planar)
     p.asks = p.itemsize * N * (
         <double>g.IC * g.IH * g.IW + <double>g.OC * g.OH * g.OW) >= STREAM_BYTES
-    # A planar destination is written in pieces of lines.
-    p.streams = p.asks and not dst_planar and not p.pixel_lanes
+    p.streams = p.asks and not p.pixel_lanes
     return plan
 
 

@@ -10,6 +10,7 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
 from fastconv._core.geometry cimport span
+from fastconv._core.isa cimport fc_transpose_fn
 from fastconv._core.pack cimport Box, Image, pack_pixels, spread_pixels
 from fastconv._core.plan cimport Lanes, Plan, ceil_div
 from fastconv._core.threads cimport parallel_for, task_fn
@@ -26,7 +27,8 @@ cdef void run_tasks(
     cdef Run run
     run.p, run.src, run.dst, run.kernel, run.bias = plan, src, dst, kernel, bias
     run.packed, run.scratch, run.relu = packed, scratch, relu
-    run.streams = plan.streams and is_aligned(plan, dst)
+    # A planar destination's alignment depends on the task: see write_planes.
+    run.streams = plan.streams and (plan.dst_scratch > 0 or is_aligned(plan, dst))
     if lanes_neighbour(plan):
         parallel_for(plan.G * ceil_div(plan.CI, PACK_ROWS), team, copy_kernel_task, &run)
     else:
@@ -40,7 +42,7 @@ cdef Py_ssize_t scratch_bytes(const Plan* p) noexcept nogil:
 
 
 cdef bint is_aligned(const Plan* p, const Image* dst) noexcept nogil:
-    """Whether every vector of lanes begins at a multiple of its size."""
+    """Whether every vector of a channels-last image's lanes begins at a multiple of its size."""
     return (<uintptr_t>dst.data % (p.vf * p.itemsize) == 0 and dst.sn % p.vf == 0
             and dst.sh % p.vf == 0 and dst.sw % p.vf == 0 and (p.G == 1 or p.CO % p.vf == 0))
 
@@ -196,12 +198,17 @@ cdef void write_planes(const Run* run, const Task* task, const Image* view) noex
     cdef bint whole = dst.sh == pixels * dst.sw
     cdef char* to
     cdef const char* pixel
+    cdef fc_transpose_fn turn
     for n in range(task.n0, task.n1):
         to = dst.data + (n * dst.sn + (task.g * p.CO + co0) * dst.sc
                          + r0 * dst.sh + x0 * dst.sw) * size
         pixel = view.data + (n * view.sn + r0 * view.sh + x0 * view.sw + co0) * size
         if whole:
-            p.leaves.transpose(to, dst.sc, NULL, pixel, view.sw, (r1 - r0) * pixels, count)
+            turn = p.leaves.transpose
+            if (run.streams and dst.sc % p.vf == 0
+                    and <uintptr_t>to % (p.vf * p.itemsize) == 0):
+                turn = p.leaves.transpose_stream
+            turn(to, dst.sc, NULL, pixel, view.sw, (r1 - r0) * pixels, count)
         else:
             for r in range(r1 - r0):
                 p.leaves.transpose(to + r * dst.sh * size, dst.sc, NULL,

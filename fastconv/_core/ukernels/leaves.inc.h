@@ -39,6 +39,7 @@ const fc_leaves FC_N(leaves) = {
              {FC_ROWS_4(FC_ENTRY, 4)}},
     .lanewise = {{FC_ROWS_1(FC_LANEWISE, 1)}, {FC_ROWS_2(FC_LANEWISE, 2)}},
     .transpose = FC_N(transpose),
+    .transpose_stream = FC_N(transpose_stream),
     .gather = FC_N(gather),
     .add = FC_N(add),
     .relu = FC_N(relu_pass),

@@ -20,8 +20,9 @@ FC_INLINE void FC_N(transpose_square)(V x[])
     }
 }
 
-static void FC_N(transpose)(void *dst_, ptrdiff_t dst_row, const ptrdiff_t *order, const void *src_,
-                            ptrdiff_t src_row, ptrdiff_t rows, ptrdiff_t cols)
+FC_INLINE void FC_N(transpose_body)(void *dst_, ptrdiff_t dst_row, const ptrdiff_t *order,
+                                    const void *src_, ptrdiff_t src_row, ptrdiff_t rows,
+                                    ptrdiff_t cols, const int stream)
 {
     const T *src = (const T *)src_;
     /* A vector may reach past its own row, never past the last one. */
@@ -36,7 +37,10 @@ static void FC_N(transpose)(void *dst_, ptrdiff_t dst_row, const ptrdiff_t *orde
             FC_UNROLL
             for (int i = 0; i < VF; i++) x[i] = FC_N(load)(src + (r + i) * src_row + c);
             FC_N(transpose_square)(x);
-            if (!order && c + VF <= cols) {
+            if (stream && c + VF <= cols) {
+                FC_UNROLL
+                for (int i = 0; i < VF; i++) FC_N(stream)(dst + (c + i) * dst_row + r, x[i]);
+            } else if (!order && c + VF <= cols) {
                 FC_UNROLL
                 for (int i = 0; i < VF; i++) FC_N(store)(dst + (c + i) * dst_row + r, x[i]);
             } else {
@@ -54,4 +58,17 @@ static void FC_N(transpose)(void *dst_, ptrdiff_t dst_row, const ptrdiff_t *orde
     for (; r < rows; r++)
         for (ptrdiff_t c = 0; c < cols; c++)
             dst[(order ? order[c] : c) * dst_row + r] = src[r * src_row + c];
+}
+
+static void FC_N(transpose)(void *dst, ptrdiff_t dst_row, const ptrdiff_t *order, const void *src,
+                            ptrdiff_t src_row, ptrdiff_t rows, ptrdiff_t cols)
+{
+    FC_N(transpose_body)(dst, dst_row, order, src, src_row, rows, cols, 0);
+}
+
+static void FC_N(transpose_stream)(void *dst, ptrdiff_t dst_row, const ptrdiff_t *order,
+                                   const void *src, ptrdiff_t src_row, ptrdiff_t rows,
+                                   ptrdiff_t cols)
+{
+    FC_N(transpose_body)(dst, dst_row, order, src, src_row, rows, cols, 1);
 }

@@ -182,6 +182,7 @@ typedef struct fc_leaves {
     fc_tile_fn tile[FC_MAX_NR][FC_MAX_MR]; /* [NR - 1][MR - 1]; NULL past max_mr */
     fc_tile_fn lanewise[FC_LANEWISE_NR][FC_MAX_MR];
     fc_transpose_fn transpose;
+    fc_transpose_fn transpose_stream; /* past the caches: order NULL, dst aligned, see fence */
     fc_gather_fn gather;
     fc_add_fn add;
     fc_relu_fn relu;
