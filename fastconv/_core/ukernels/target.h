@@ -51,6 +51,9 @@
 #define FC_PERMUTE(x, index) __builtin_shuffle(x, index)
 #endif
 
+/* Keeps a pointer that walks in one register: compilers like to compute all its values first. */
+#define FC_WALK(p) __asm__("" : "+r"(p))
+
 #define FC_INLINE static inline __attribute__((always_inline))
 #define FC_PASTE_(a, b) a##b
 #define FC_PASTE(a, b) FC_PASTE_(a, b)

@@ -42,9 +42,12 @@ FC_INLINE void FC_N(slide)(V acc[FC_MAX_MR][FC_MAX_NR], const T *a, ptrdiff_t a_
         V tap[FC_SLIDE];
         FC_UNROLL
         for (int k = 0; k < KW; k++) tap[k] = FC_N(load)(b + k * b_k + v * VF);
+        const T *walk = a + v * VF;
         FC_UNROLL
         for (int x = 0; x < MR + KW - 1; x++) {
-            const V at = FC_N(load)(a + x * a_k + v * VF);
+            const V at = FC_N(load)(walk);
+            walk += a_k;
+            FC_WALK(walk);
             FC_UNROLL
             for (int k = 0; k < KW; k++)
                 if (x - k >= 0 && x - k < MR) acc[x - k][v] += at * tap[k];
