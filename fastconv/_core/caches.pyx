@@ -1,15 +1,15 @@
 # cython: language_level=3
 """Sizes of the data caches: what the blocks of every plan are measured by.
 
-Asked of the system once, when the package is imported; where it does not tell, a common server
-core is assumed.
+Asked of the system once, when the package is imported; where it does not tell, an L2 cache of
+1 MiB and none behind it are assumed.
 """
 
 from pathlib import Path
 
 
 def sizes() -> dict:
-    """Level to bytes of the first processor's data caches; levels the system does not tell lack."""
+    """Level to bytes of the first processor's data caches, as far as the system tells."""
     units = {"K": 1 << 10, "M": 1 << 20}
     found = {}
     for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):

@@ -3,6 +3,7 @@
 
 ``conv2d`` and ``conv2d_backward_input`` are one sum (``nests``), ``conv2d_backward_kernel``
 has its own (``kernel_gradient``), and a bias is a kernel over an image that is 1 everywhere.
+``explain`` goes as far as the plan and says what it holds.  What comes after the checks is ``run``.
 """
 
 cimport numpy as cnp

@@ -6,8 +6,10 @@
 Lanes are output channels, rows of the register tile are output pixels.  The nest, from outside:
 
     task   (images, group, rows, columns, lane blocks)     in parallel
-      ci block             source rows are packed when they are planar or need zero columns
-        lane block         one panel of the packed kernel, in L2
+      ci block             source rows are packed when they are planar, need zero columns, or lie
+                           so far apart that they push each other out of the L1 cache
+        lane block         one panel of the packed kernel, in L2; what the next task reads is asked
+                           for, where it comes from memory
           phase
             column tile, part         MR pixels, taps valid for all of them
               image, row              one call of the tile: sums t, u, ci in registers
@@ -15,6 +17,9 @@ Lanes are output channels, rows of the register tile are output pixels.  The nes
 With few reduced channels a part of a tile would be too short to pay for its call: then (`padded`)
 the source rows are packed between zero columns.  Reduced channels are blocked so that one block of
 packed kernel stays in the L2 cache while a task's pixels pass by.
+
+A large result is streamed past the caches, but for tiles of several parts and for all but the only
+block of reduced channels: what is added to soon stays.
 
 Tasks write disjoint pixels and channels of the destination, so no two threads write one place.
 """

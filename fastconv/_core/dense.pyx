@@ -1,5 +1,9 @@
 # cython: language_level=3, cdivision=True
-"""The doors of dense layers: samples are the pixels of a 1x1 convolution."""
+"""The doors of dense layers: samples are the pixels of a 1x1 convolution.
+
+The kernel gradient takes them as images of one pixel, and that of a single sample, an outer
+product, has no sum at all.
+"""
 
 cimport numpy as cnp
 

@@ -14,13 +14,15 @@ There is little arithmetic for each byte, so the nest follows memory:
         row                  wide tiles: up to MR pixels of a row
           column tile
             image
-              lane block     one call of the tile: sums t, u in registers
+              lane block     one call of the tile: sums t, ci, u in registers
         column tile          narrow tiles, at the border: pixels of several rows, then images
           rows, images
             lane block
 
 Tasks write disjoint pixels and channels of the destination, so no two threads write one place.
-(The last block of lanes may overlap the one before it: both are in one task.)
+(The last block of lanes may overlap the one before it: both are in one task.)  Large results are
+streamed past the caches, and while a wide tile is computed the pixels that the tile below will be
+the first to see are asked for.
 """
 
 from fastconv._core.geometry cimport Axis, most_see_the_border

@@ -5,8 +5,9 @@ Nothing is decided here.  Each function reads a finished plan, the one that the 
 counts what the nest would do: calls of the tile, vector multiply-adds, and the cycles that these
 take by the rule that chose the tile's width (``tile_cycles``).
 
-What the border cuts is counted tap by tap; only a depthwise convolution's narrow tiles, which
-join rows, are counted as if they were always full.
+What the border cuts is counted tap by tap, with two exceptions where lanes meet lanes: narrow
+tiles, which join rows, are counted as if they were always full, and the kernel gradient as if every
+pixel saw all taps.
 """
 
 import numpy as np

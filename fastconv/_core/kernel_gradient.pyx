@@ -6,14 +6,21 @@
 Lanes are output channels, rows of the register tile are input channels of one tap, and the sum
 runs over pixels: both operands are read where they lie in channels-last memory.  A tap sees only
 the pixels for which it lies inside the image.  With few input channels the rows of a tile run
-over (ic, kh, kw) instead, and x is packed between zeros.  So it is in a depthwise convolution,
-whose lanes are the channels of both x and dy.
+over (ic, kh, kw) instead, and x is packed between zeros.
+
+In a depthwise convolution, whose lanes are the channels of both x and dy, rows are taps too, but
+nothing is packed between zeros unless most columns see the border: pixels that see the same taps
+share a call, whose rows are these taps.  Small groups go the same way, with x *spread* over lanes.
 
     task    (chunk of pixels, group, lane blocks, units)      in parallel
-      block of pixels        x and dy packed where they are planar, or dy's lanes do not fill up
-        lane block
-          unit               the rows of one tile: MR input channels of a tap
+      block of pixels        x and dy packed where they are planar, or cannot be read in place
+        lane block           the next block's rows are asked for, where they come from memory
+          unit               the rows of one tile: MR input channels of a tap, or (ic, kh, kw)
+            run              depthwise: of pixels that see the same taps; else all
                              one call of the tile: sums images, rows, columns in registers
+
+The last vector of a pixel's lanes reaches into the next pixel, whose lanes are dropped.  In dense
+memory only the last pixel lacks a next one, and only the blocks that read it are packed.
 
 Pixels are cut into *chunks* by the problem's shape alone; each chunk sums into a partial kernel
 (rows (ic, kh, kw), lanes) of its own, and the partial kernels are added in the order of the
@@ -79,8 +86,7 @@ cdef KernelGradientPlan make_kernel_plan(
     p.padded = p.CI < FEW_CHANNELS and g.KH * g.KW > 1 and (
         not p.lanewise or most_see_the_border(&p.w))
     p.packs_x = x_planar or p.padded
-    # The last vector of lanes reaches past a pixel's channels.  In a dense array that is the next
-    # pixel, whose lanes are dropped; only the last pixels need room behind them.
+    # The last vector of lanes reaches past a pixel's channels.
     p.packs_last = p.CO % p.vf != 0
     p.packs_dy = dy_planar or (p.packs_last and not dense)
     if p.lanewise and p.packs_dy and p.packs_last:
@@ -96,7 +102,7 @@ cdef KernelGradientPlan make_kernel_plan(
     if p.lanewise:
         width = <int>min(p.V, FC_LANEWISE_NR)
     p.n_lanes = cut_lanes(leaves, p.V, p.CO, width, &p.lanes)
-    # A depthwise task packs the channels of its lanes and no others.
+    # A lane-wise task packs the channels of its lanes and no others.
     p.split = 1
     if p.lanewise:
         p.split = max(PACKED_LANES // (p.lanes[0].nr * p.vf), 1)

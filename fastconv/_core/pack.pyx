@@ -2,7 +2,9 @@
 """Turning a box of an image into pixels of channels in a thread's scratch.
 
 The loop nests pack where the source is planar, where its taps shall run over zero columns
-instead of being cut into parts, or where small groups share a vector of lanes (*spread*).
+instead of being cut into parts, where neighbouring pixels share the sets of a cache (then they are
+packed with a pitch), where a vector would reach behind the array, or where small groups share a
+vector of lanes (*spread*).
 """
 
 from libc.stdint cimport int32_t, int64_t

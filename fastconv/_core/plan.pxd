@@ -45,7 +45,7 @@ cdef struct Plan:
     Py_ssize_t split                # blocks of lanes per task
     Py_ssize_t n_tasks
     bint streams                    # results go past the caches, where they are aligned
-    bint asks                       # the source comes from memory: it is asked for in time
+    bint asks                       # the arrays come from memory: what is read next is asked for
     # ---- pixels in the lanes ----
     bint pixel_lanes
     bint flat                       # lanes run on over the ends of rows

@@ -7,12 +7,15 @@ not depend on the batch or on the memory order either.  Plans are made by the ne
 (``correlate``, ``depthwise``, ``planes``), which ``nests`` chooses; here are their parts.
 
 **Lanes.**  V vectors of lanes are cut into blocks of a width that is chosen by counting the cycles
-of all tiles, tails and calls included.
+of all tiles, tails and calls included.  A cycle is the time of a multiply-add of the processor's
+widest vectors, whichever a plan uses.
 
 **Columns.**  A row of outputs is cut into tiles of at most MR pixels.  Near a border some taps
 fall outside the source for some pixels of a tile; the taps are grouped into *parts*, runs of taps
 that are valid for the same pixels, and each part is one call of the tile.  So a tap on padding is
-never computed and no padded copy of the image is needed.
+never computed and no padded copy of the image is needed.  Lane-wise tiles end where the taps
+change and have one part.  Where parts would be too short the source is packed between zeros
+(`padded`), and a tile has one part again.
 
 **The kernel** is packed in the order in which the tiles read it.
 """
@@ -228,7 +231,7 @@ cdef bint uses_width(const Plan* p, int nr) noexcept nogil:
 cdef int order_kernel(Plan* p) except -1:
     """Where the taps go: packed rows run over phases, blocks of CI, then (t, u, ci).
 
-    Lane-wise they run over (t, ci, u): neighbouring taps share vectors.
+    Lane-wise they run over (t, ci, u): the tile takes neighbouring taps innermost.
 
     A tap belongs to exactly one phase.  Those of phases without outputs are never read and lie
     behind the others.

@@ -3,7 +3,9 @@
 
 The same sum as in ``correlate`` with the roles of the tile's operands swapped: rows of the
 register tile are output channels, whose kernel values are broadcast from the kernel array as it
-lies; lanes are neighbouring output pixels, and a tap is a shifted read of a packed plane.
+lies; lanes are neighbouring output pixels, and a tap is a shifted read of a packed plane.  Shifted
+vectors lie across the ends of cache lines: with few rows to serve, they are narrow where that is
+no slower (``unaligned_leaves``).
 
     task   (image, group, rows)                        in parallel
       ci block           planes of the source packed between zeros, columns by remainder of the

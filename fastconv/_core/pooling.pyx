@@ -6,7 +6,8 @@ pooled there and transposed back.  A task is (image, block of output rows) and w
 
 The winner of a window is the first of equal values, and any NaN wins over numbers.  Padding never
 wins: windows are cut to the image.  Where a value came from is told as its place in the plane, or,
-in one byte, as the *tap* of its window; taps lie channels-last in memory whatever the order of x.
+in one byte, as the *tap* of its window (in int32 where a window has more than 256); taps lie
+channels-last in memory whatever the order of x.
 """
 
 cimport numpy as cnp

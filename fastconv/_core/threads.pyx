@@ -2,9 +2,9 @@
 """The one door to OpenMP.
 
 A loop nest cuts its work into numbered tasks *by the problem's shape alone* and hands them to
-``parallel_for``.  Which thread runs a task is left to chance; since no task depends on the number
-of threads and no two tasks write one place, the result has the same bits on any team.  Without
-OpenMP in the compiler the same tasks run one after the other.
+``parallel_for``, which deals them out in short runs.  Which thread runs a task is left to chance;
+since no task depends on the number of threads and no two tasks write one place, the result has the
+same bits on any team.  Without OpenMP in the compiler the same tasks run one after the other.
 """
 
 import os

@@ -1,5 +1,5 @@
 /* detect.c - which tiers this processor runs, best first; compiled for the floor, so that asking
- * can never fault.  Adding a tier is one tier_*.c file and one line here. */
+ * can never fault.  Adding a tier is one tier_*.c file, its declaration and one line here. */
 #include "target.h"
 #include "ukernels.h"
 #if FC_X86_64

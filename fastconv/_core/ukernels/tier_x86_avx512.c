@@ -1,4 +1,5 @@
-/* tier_x86_avx512.c - 32 registers of 64 bytes.  Everything about this tier is in this file. */
+/* tier_x86_avx512.c - 32 registers of 64 bytes; its narrow vectors are the tier avx2's.
+ * Everything about this tier is in this file. */
 #include "target.h"
 #include "ukernels.h"
 #if FC_X86_64

@@ -2,7 +2,7 @@
  *
  * One body serves every pass of the convolution.  Its MR x NR accumulators fill the register
  * file and a vector of `b` is used MR times.  In the outer-product tile an element of `a` is
- * broadcast by the FMA itself; in the lane-wise tile (depthwise convolution) lane l of `a` meets
+ * broadcast by the FMA itself; in the lane-wise tile (depthwise, small groups) lane l of `a` meets
  * lane l of `b`.  The row pointers are kept apart so that the rows may lie anywhere: neighbouring
  * pixels, strided pixels, pixels of several images, taps of a kernel.
  */
@@ -56,7 +56,7 @@ FC_INLINE void FC_N(slide)(V acc[FC_MAX_MR][FC_MAX_NR], const T *a, ptrdiff_t a_
 }
 
 /* Whether the rows of a lane-wise tile come in runs of FC_SLIDE neighbouring taps: what one row
- * reads now, the row before it read one step ago. */
+ * reads now, the row after it read one step ago. */
 FC_INLINE int FC_N(rows_follow)(const fc_tile *t, int MR)
 {
     for (int p = 1; p < MR; p++)

@@ -14,7 +14,7 @@ enum {
     FC_MAX_MR = 14,  /* rows of the largest register tile, any tier            */
     FC_MAX_NR = 4,   /* vectors in a row of the widest register tile, any tier */
     FC_LANEWISE_NR = 2, /* vectors in a row of the widest lane-wise tile       */
-    FC_SLIDE = 3,       /* taps for which a lane-wise tile's rows share vectors     */
+    FC_SLIDE = 3,       /* neighbouring taps whose rows share vectors (lane-wise)   */
     FC_ROOF_FMAS = 12,  /* chains of the loop that measures the peak              */
     FC_MAX_TIERS = 4 /* tiers that one processor may run                      */
 };
@@ -102,7 +102,7 @@ typedef void (*fc_max_pool_fn)(const fc_pool *p);
 typedef ptrdiff_t (*fc_unpool_fn)(void *dx, const void *dy, const int32_t *indices,
                                   ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t plane);
 
-/* Asks for `bytes` from p on to come into the L2 cache. */
+/* Asks for `bytes` from p on to come into the L2 cache; a hint, which may reach past an array. */
 typedef void (*fc_prefetch_fn)(const void *p, ptrdiff_t bytes);
 
 /* Makes what tiles have streamed visible to all threads. */
