@@ -22,9 +22,9 @@ share a call, whose rows are these taps.  Small groups go the same way, with x *
 The last vector of a pixel's lanes reaches into the next pixel, whose lanes are dropped.  In dense
 memory only the last pixel lacks a next one, and only the blocks that read it are packed.
 
-Pixels are cut into *chunks* by the problem's shape alone; each chunk sums into a partial kernel
-(rows (ic, kh, kw), lanes) of its own, and the partial kernels are added in the order of the
-chunks.  So no two threads write one place, and the bits do not depend on the team.
+Pixels are cut into *chunks* by the problem's shape and the caches, never by the team; each chunk
+sums into a partial kernel (rows (ic, kh, kw), lanes) of its own, and the partial kernels are added
+in the order of the chunks.  So no two threads write one place, and the bits do not depend on the team.
 """
 
 from libc.stdlib cimport free
