@@ -7,7 +7,7 @@ take by the rule that chose the tile's width (``tile_cycles``).
 
 What the border cuts is counted tap by tap, with two exceptions where lanes meet lanes: narrow
 tiles, which join rows, are counted as if they were always full, and the kernel gradient as if every
-pixel saw all taps.  Of operands that are packed at their last pixels only, all is counted as packed.
+pixel saw all taps.  An operand that is packed at its last pixels only is counted as packed.
 """
 
 import numpy as np

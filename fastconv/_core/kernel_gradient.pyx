@@ -24,7 +24,8 @@ memory only the last pixel lacks a next one, and only the blocks that read it ar
 
 Pixels are cut into *chunks* by the problem's shape and the caches, never by the team; each chunk
 sums into a partial kernel (rows (ic, kh, kw), lanes) of its own, and the partial kernels are added
-in the order of the chunks.  So no two threads write one place, and the bits do not depend on the team.
+in the order of the chunks.  So no two threads write one place, and the bits do not depend on the
+team.
 """
 
 from libc.stdlib cimport free

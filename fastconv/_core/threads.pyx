@@ -1,10 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """The one door to OpenMP.
 
-A loop nest cuts its work into numbered tasks *by the problem's shape* and the machine's caches, and
-hands them to ``parallel_for``, which deals them out in short runs.  Which thread runs a task is left
-to chance; since no task depends on the number of threads and no two tasks write one place, the
-result has the same bits on any team.  Without OpenMP in the compiler the same tasks run one after the other.
+A loop nest cuts its work into numbered tasks *by the problem's shape* and the machine's caches,
+and hands them to ``parallel_for``, which deals them out in short runs.  Which thread runs a task is
+left to chance; since no task depends on the number of threads and no two tasks write one place, the
+result has the same bits on any team.  Without OpenMP in the compiler the same tasks run one after
+the other.
 """
 
 import os
