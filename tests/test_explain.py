@@ -97,6 +97,7 @@ def test_large_results_are_streamed_where_vectors_are_aligned():
     assert streams(many, 64)
     assert not streams(many, 65)
     assert streams(many, 64, channels_last=False)
+    assert explain("conv2d", (many, 64, 256, 256), (64, 64, 1, 1)).streams
     assert not explain("conv2d", (1, 64, 8, 8), (64, 64, 3, 3)).streams
 
 

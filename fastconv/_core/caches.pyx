@@ -1,8 +1,8 @@
 # cython: language_level=3
 """Sizes of the data caches: what the blocks of every plan are measured by.
 
-Asked of the system once, when the package is imported; where it does not tell, an L2 cache of
-1 MiB and none behind it are assumed.
+Asked of the system once, when the package is imported; where it does not tell, those of a common
+server core are assumed.
 """
 
 from pathlib import Path
@@ -25,4 +25,4 @@ def sizes() -> dict:
 
 _found = sizes()
 L2_BYTES = _found.get("L2", 1 << 20)
-L3_BYTES = max(_found.get("L3", 0), L2_BYTES)
+L3_BYTES = max(_found.get("L3", 0), L2_BYTES) if _found else 1 << 25

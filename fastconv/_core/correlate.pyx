@@ -208,7 +208,7 @@ cdef void ask_ahead(
         begin = max(min(high, p.src_h), 0) * src.sh
         length = (task.b1 - task.b0) * p.h[0].stride * src.sh
     begin += (task.n1 - 1) * src.sn
-    length = min(length, p.N * src.sn - begin) * (task.n1 - task.n0) // shares
+    length = min(length * (task.n1 - task.n0), p.N * src.sn - begin) // shares
     if length > 0:
         p.leaves.prefetch(src.data + (begin + share * length) * p.itemsize, length * p.itemsize)
 
@@ -258,7 +258,7 @@ cdef void sweep(
             alone = last and starts and tile.part1 - tile.part0 == 1
             t.relu = run.relu and alone
             # What is added to soon stays in the caches.
-            t.stream = run.streams and alone and p.dst_scratch == 0 and lanes.c0 % p.vf == 0
+            t.stream = run.streams and alone and p.dst_scratch == 0
             run_part(p, task, h, w, &p.parts[at], ci_len, src, dst, lanes, &t)
             t.accumulate, t.lane_bias = True, NULL
         if run.relu and last and not t.relu:

@@ -80,7 +80,7 @@ cdef CorrelationPlan make_plan(
         plan_depthwise(p, src_planar, dst_planar)
     else:
         plan_correlate(p, width, src_planar, dst_planar)
-    p.asks = p.itemsize * N * (
+    p.asks = p.itemsize * g.N * (
         <double>g.IC * g.IH * g.IW + <double>g.OC * g.OH * g.OW) >= STREAM_BYTES
     p.streams = p.asks and not p.pixel_lanes
     return plan
