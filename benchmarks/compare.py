@@ -46,6 +46,10 @@ def main() -> None:
     else:
         if any(os.environ.get(name) != value for name, value in SETTINGS.items()):
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | SETTINGS)
+        # Minutes of figures shall not be lost for want of a place to write them.
+        if options.out:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.touch()
         results = measure(options)
     if options.out:
         options.out.write_text(dump(results))

@@ -306,7 +306,12 @@ def max_pool2d_backward(
 
 
 def dense(
-    x: ArrayLike, kernel: ArrayLike, bias: ArrayLike | None = None, *, activation: str | None = None
+    x: ArrayLike,
+    kernel: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    activation: str | None = None,
+    out: Array | None = None,
 ) -> Array:
     """Weighted sums of all features: ``y = x @ kernel.T + bias``.
 
@@ -317,6 +322,8 @@ def dense(
     bias : array (out_features,), optional
     activation : None or "relu"
         Applied as the result is stored.
+    out : array (N, out_features), optional
+        Where to put the result; shares no memory with the operands.
 
     Returns
     -------
@@ -328,7 +335,7 @@ def dense(
     >>> fastconv.dense(np.array([[1., 2.]]), np.array([[3., 4.], [5., 6.]]))
     array([[11., 17.]])
     """
-    return _dense.dense(x, kernel, bias, activation)
+    return _dense.dense(x, kernel, bias, activation, out)
 
 
 def dense_backward(
@@ -360,12 +367,14 @@ def dense_backward(
     return _dense.dense_backward(dy, x, kernel, need_dx)
 
 
-def relu(x: ArrayLike) -> Array:
+def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     """``max(x, 0)``; NaN stays NaN.
 
     Parameters
     ----------
     x : array, at most 4 dimensions
+    out : array like x, optional
+        Where to put the result; may be x itself.
 
     Returns
     -------
@@ -377,10 +386,10 @@ def relu(x: ArrayLike) -> Array:
     >>> fastconv.relu(np.array([-1., 0., 2.]))
     array([0., 0., 2.])
     """
-    return _elementwise.relu(x)
+    return _elementwise.relu(x, out)
 
 
-def relu_backward(dy: ArrayLike, y: ArrayLike) -> Array:
+def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
     """Gradient of `relu`: dy where its result `y` is positive, else 0.
 
     Parameters
@@ -389,6 +398,8 @@ def relu_backward(dy: ArrayLike, y: ArrayLike) -> Array:
         Gradient with respect to the output.
     y : array like dy
         The result of `relu` (its argument serves as well).
+    out : array like dy, optional
+        Where to put the result; may be dy or y itself.
 
     Returns
     -------
@@ -400,7 +411,7 @@ def relu_backward(dy: ArrayLike, y: ArrayLike) -> Array:
     >>> fastconv.relu_backward(np.array([5., 6.]), np.array([0., 2.]))
     array([0., 6.])
     """
-    return _elementwise.relu_backward(dy, y)
+    return _elementwise.relu_backward(dy, y, out)
 
 
 def _scores(x: ArrayLike, name: str) -> Array:

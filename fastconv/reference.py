@@ -471,6 +471,7 @@ def dense(
     bias: Array | None = None,
     *,
     activation: Activation = None,
+    out: Array | None = None,
 ) -> Array:
     """A fully connected layer.
 
@@ -489,7 +490,7 @@ def dense(
         y = y + bias
     if activation == "relu":
         y = np.maximum(y, 0)
-    return y.astype(dtype)
+    return _finish(y, dtype, None, out)
 
 
 def dense_backward(
@@ -512,7 +513,7 @@ def dense_backward(
     return dx, (dy.T @ x).astype(dtype), dy.sum(axis=0).astype(dtype)
 
 
-def relu(x: Array) -> Array:
+def relu(x: Array, *, out: Array | None = None) -> Array:
     """``max(x, 0)`` of every element; NaN stays NaN.
 
     Examples
@@ -521,10 +522,10 @@ def relu(x: Array) -> Array:
     array([0., 2.])
     """
     dtype, (x,) = _float64(x=x)
-    return np.maximum(x, 0).astype(dtype)
+    return _finish(np.maximum(x, 0), dtype, None, out)
 
 
-def relu_backward(dy: Array, y: Array) -> Array:
+def relu_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
     """Gradient of `relu`, from its result ``y``: ``dy`` where ``y > 0``, else 0.
 
     Examples
@@ -533,7 +534,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
     array([0., 6.])
     """
     dtype, (dy, y) = _float64(dy=dy, y=y)
-    return np.where(y > 0, dy, 0).astype(dtype)
+    return _finish(np.where(y > 0, dy, 0), dtype, None, out)
 
 
 def softmax(x: Array) -> Array:

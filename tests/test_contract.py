@@ -22,10 +22,10 @@ SIGNATURES = {
     "max_pool2d": "x, size, *, stride=None, padding=0, dilation=1, ceil_mode=False, "
     "return_indices=False",
     "max_pool2d_backward": "dy, indices, input_shape",
-    "dense": "x, kernel, bias=None, *, activation=None",
+    "dense": "x, kernel, bias=None, *, activation=None, out=None",
     "dense_backward": "dy, x, kernel, *, need_dx=True",
-    "relu": "x",
-    "relu_backward": "dy, y",
+    "relu": "x, *, out=None",
+    "relu_backward": "dy, y, *, out=None",
     "softmax": "x",
     "log_softmax": "x",
     "softmax_cross_entropy": "logits, labels",

@@ -46,6 +46,17 @@ def test_dense(dtype, isa, rng):
             assert_same(got, wanted, what)
 
 
+def test_out(rng):
+    x, kernel, bias = rng.standard_normal((5, 7)), rng.standard_normal((9, 7)), np.ones(9)
+    expected = fastconv.dense(x, kernel, bias, activation="relu")
+    for out in (np.empty((5, 9)), np.empty((9, 5)).T, np.empty((10, 9))[::2]):
+        assert fastconv.dense(x, kernel, bias, activation="relu", out=out) is out
+        assert_same(out, expected, out.strides)
+    square = np.ones((7, 7))
+    with pytest.raises(ValueError, match="out: expected memory apart from kernel's"):
+        fastconv.dense(x, square, out=square[:5])
+
+
 def test_adjoint(rng):
     """<dy, dense(x, kernel)> = <dx, x> = <dkernel, kernel>, exactly."""
     for n, inputs, outputs in SIZES:

@@ -29,6 +29,27 @@ def test_relu(dtype, order, isa, rng):
         assert_same(fastconv.relu_backward(dy, y), reference.relu_backward(dy, y), shape)
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("out_order", ORDERS)
+def test_relu_out(order, out_order, rng):
+    x, dy = (in_order(rng.standard_normal((2, 5, 7, 9)), order) for _ in range(2))
+    y, dx = reference.relu(x), reference.relu_backward(dy, x)
+    out = in_order(np.zeros_like(x), out_order)
+    assert fastconv.relu(x, out=out) is out
+    assert_same(out, y, order)
+    assert fastconv.relu_backward(dy, x, out=out) is out
+    assert_same(out, dx, order)
+    assert_same(fastconv.relu_backward(dy, x, out=dy), dx, "in place of dy")
+    assert_same(fastconv.relu(x, out=x), y, "in place")
+    memory = np.zeros((3, 5, 7, 9))
+    with pytest.raises(ValueError, match="out: expected memory apart from x's"):
+        fastconv.relu(memory[:2], out=memory[1:])
+    with pytest.raises(ValueError, match="out: expected shape"):
+        fastconv.relu(x, out=memory)
+    with pytest.raises(TypeError, match="out: expected dtype float64"):
+        fastconv.relu(x, out=x.astype(np.float32))
+
+
 @pytest.mark.parametrize("shape", [(), (5,), (3, 4), (2, 3, 4), (2, 3, 4, 5)])
 def test_relu_of_any_number_of_axes(shape, rng):
     x = rng.standard_normal(shape)

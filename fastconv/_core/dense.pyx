@@ -9,7 +9,7 @@ cimport numpy as cnp
 
 import numpy as np
 
-from fastconv._core.arguments cimport array, contiguous, float_type, is_relu, shape_text
+from fastconv._core.arguments cimport array, check_out, contiguous, float_type, is_relu, shape_text
 from fastconv._core.conv cimport conv2d_backward_bias
 from fastconv._core.isa cimport fc_leaves, leaves
 from fastconv._core.memory cimport new_array
@@ -42,7 +42,7 @@ cdef cnp.ndarray matrix(object value, str name, str letters):
     return checked
 
 
-def dense(x_, kernel_, bias_, activation):
+def dense(x_, kernel_, bias_, activation, out):
     cdef Key key
     cdef Image src, dst
     cdef Py_ssize_t shape[2]
@@ -62,13 +62,21 @@ def dense(x_, kernel_, bias_, activation):
         bias = contiguous(bias, typenum)
     key.direction, key.itemsize = FORWARD, 4 if typenum == cnp.NPY_FLOAT32 else 8
     shape[0], shape[1] = x.shape[0], kernel.shape[0]
-    y = new_array(2, shape, <int>key.itemsize, False)
+    if out is not None:
+        check_out(out, "out", 2, shape, typenum, (x_, kernel_, bias_), ("x", "kernel", "bias"))
+    if out is not None and cnp.PyArray_IS_C_CONTIGUOUS(out) and cnp.PyArray_ISBEHAVED(out):
+        y = out
+    else:
+        y = new_array(2, shape, <int>key.itemsize, False)
     if shape[0]:
         x = contiguous(x, typenum)
         pixels(&key.geometry, 1, x.shape[1], kernel.shape[0], 1, x.shape[0])
         src, dst = rows_of_pixels(x), rows_of_pixels(y)
         run_correlation(&key, &src, contiguous(kernel, typenum), bias, &dst, relu)
-    return y
+    if out is None or out is y:
+        return y
+    out[...] = y
+    return out
 
 
 def dense_backward(dy_, x_, kernel_, need_dx):

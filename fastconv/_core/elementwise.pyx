@@ -9,7 +9,7 @@ cimport numpy as cnp
 import numpy as np
 
 from fastconv._core.arguments cimport (
-    array, as_type, float_type, image, integer, is_channels_last, shape_text)
+    array, as_type, check_out, float_type, image, integer, is_channels_last, shape_text)
 from fastconv._core.pack cimport Image
 from fastconv._core.isa cimport fc_leaves, leaves
 from fastconv._core.memory cimport new_array
@@ -47,11 +47,20 @@ cdef bint dense_channels_last(cnp.ndarray value):
         .flags.c_contiguous)
 
 
-cdef cnp.ndarray run_pass(cnp.ndarray a, str name, cnp.ndarray b, int typenum):
-    """Over arrays in C order or channels-last; `a` (and `b` like it) are copied if in neither."""
+cdef cnp.ndarray run_pass(
+    cnp.ndarray a, str name, cnp.ndarray b, int typenum, object out, tuple inputs, tuple names
+):
+    """Over arrays in C order or channels-last; `a` (and `b` like it) are copied if in neither.
+
+    `out` may be one of the inputs: an element is read before it is written, and no other.
+    """
     cdef Pass run
     cdef cnp.ndarray y
     cdef bint channels_last
+    if out is not None:
+        apart = [at for at in range(len(inputs)) if inputs[at] is not out]
+        check_out(out, "out", a.ndim, <const Py_ssize_t*>a.shape, typenum,
+                  tuple([inputs[at] for at in apart]), tuple([names[at] for at in apart]))
     a = as_type(a, typenum)
     channels_last = not cnp.PyArray_IS_C_CONTIGUOUS(a) and dense_channels_last(a)
     if not channels_last and not cnp.PyArray_IS_C_CONTIGUOUS(a):
@@ -59,7 +68,11 @@ cdef cnp.ndarray run_pass(cnp.ndarray a, str name, cnp.ndarray b, int typenum):
     if a.ndim > 4:
         raise ValueError(f"{name}: expected at most 4 dimensions, got {shape_text(a)}")
     run.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
-    y = new_array(a.ndim, <const Py_ssize_t*>a.shape, run.itemsize, channels_last)
+    if out is not None and cnp.PyArray_ISBEHAVED(out) and (
+            dense_channels_last(out) if channels_last else cnp.PyArray_IS_C_CONTIGUOUS(out)):
+        y = out
+    else:
+        y = new_array(a.ndim, <const Py_ssize_t*>a.shape, run.itemsize, channels_last)
     run.b = NULL
     if b is not None:
         b = as_type(b, typenum)
@@ -72,7 +85,10 @@ cdef cnp.ndarray run_pass(cnp.ndarray a, str name, cnp.ndarray b, int typenum):
     cdef int team = team_size(MEMORY_COST * run.n)
     with nogil:
         parallel_for((run.n + RUN - 1) // RUN, team, pass_task, &run)
-    return y
+    if out is None or out is y:
+        return y
+    out[...] = y
+    return out
 
 
 cdef cnp.ndarray copy_in_order(cnp.ndarray value, bint channels_last):
@@ -81,17 +97,17 @@ cdef cnp.ndarray copy_in_order(cnp.ndarray value, bint channels_last):
     return np.ascontiguousarray(value)
 
 
-def relu(x_):
+def relu(x_, out):
     cdef cnp.ndarray x = array(x_, "x")
-    return run_pass(x, "x", None, float_type([x], ["x"]))
+    return run_pass(x, "x", None, float_type([x], ["x"]), out, (x_,), ("x",))
 
 
-def relu_backward(dy_, y_):
+def relu_backward(dy_, y_, out):
     cdef cnp.ndarray dy = array(dy_, "dy")
     cdef cnp.ndarray y = array(y_, "y")
     if (<object>dy).shape != (<object>y).shape:
         raise ValueError(f"y: expected dy's shape {shape_text(dy)}, got {shape_text(y)}")
-    return run_pass(dy, "dy", y, float_type([dy, y], ["dy", "y"]))
+    return run_pass(dy, "dy", y, float_type([dy, y], ["dy", "y"]), out, (dy_, y_), ("dy", "y"))
 
 
 # ---- memory order -----------------------------------------------------------------------------
