@@ -77,6 +77,13 @@ def test_default_is_what_the_process_may_use():
         assert 1 <= int(run(bind + THREADS, OMP_NUM_THREADS=None)) <= count
 
 
+@needs_openmp
+def test_a_bound_thread_does_not_hide_the_other_processors():
+    """With OMP_PROC_BIND the runtime binds the importing thread to one of them."""
+    free = run(THREADS, OMP_NUM_THREADS=None, OMP_PROC_BIND=None)
+    assert run(THREADS, OMP_NUM_THREADS=None, OMP_PROC_BIND="true") == free
+
+
 def test_the_interpreter_goes_on_while_computing():
     """The longest silence of a second Python thread is a small part of each call."""
     x = np.ones((1, 128, 96, 96), np.float32)

@@ -22,12 +22,14 @@ cdef extern from *:
     static int omp_get_max_threads(void) { return 1; }
     static int omp_get_thread_limit(void) { return 1; }
     static int omp_in_parallel(void) { return 0; }
+    static int omp_get_num_procs(void) { return 1; }
     #endif
     """
     const bint FC_OPENMP
     int omp_get_max_threads() nogil
     int omp_get_thread_limit() nogil
     int omp_in_parallel() nogil
+    int omp_get_num_procs() nogil
 
 # A team costs some microseconds to wake; a thread must have at least this much to do.
 cdef double MULTIPLY_ADDS_PER_THREAD = 1.0e6
@@ -78,10 +80,8 @@ cdef void parallel_for(
 
 def _processors():
     """Processors this process may use: affinity, then the cgroup's quota."""
-    try:
-        count = len(os.sched_getaffinity(0))
-    except AttributeError:
-        count = os.cpu_count() or 1
+    # The runtime asked before it bound the calling thread to one of them (OMP_PROC_BIND).
+    count = omp_get_num_procs()
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
             quota, period = file.read().split()[:2]
