@@ -7,23 +7,6 @@
  * pixels, strided pixels, pixels of several images, taps of a kernel.
  */
 
-/* The last, partly filled vector of every row, from `part`: MR x VF values. */
-static __attribute__((noinline)) void FC_N(tile_finish_part)(const fc_tile *t, const T *part,
-                                                             int MR, int NR)
-{
-    const ptrdiff_t at = (NR - 1) * VF, lanes = t->lanes - at;
-    for (int p = 0; p < MR; p++) {
-        T *c = (T *)t->c + t->c_off[p] + at;
-        const T row_bias = t->row_bias ? ((const T *)t->row_bias)[p] : 0;
-        for (ptrdiff_t l = 0; l < lanes; l++) {
-            T y = part[p * VF + l] + row_bias;
-            if (t->lane_bias) y += ((const T *)t->lane_bias)[at + l];
-            if (t->accumulate) y += c[l];
-            c[l] = t->relu && y < 0 ? 0 : y;
-        }
-    }
-}
-
 /* Whether neighbouring rows of a lane-wise tile lie one tap apart, so that they share vectors. */
 FC_INLINE int FC_N(rows_overlap)(const fc_tile *t, int MR)
 {
@@ -183,9 +166,17 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
         }
     }
     if (whole < NR) {
-        T part[FC_MAX_MR * VF];
+        const int v = NR - 1;
+        const ptrdiff_t lanes = t->lanes - v * VF;
         FC_UNROLL
-        for (int p = 0; p < MR; p++) FC_N(store)(part + p * VF, acc[p][NR - 1]);
-        FC_N(tile_finish_part)(t, part, MR, NR);
+        for (int p = 0; p < MR; p++) {
+            T *c = (T *)t->c + t->c_off[p] + v * VF;
+            V y = acc[p][v];
+            if (t->lane_bias) y += FC_N(load)((const T *)t->lane_bias + v * VF);
+            if (t->row_bias) y += ((const T *)t->row_bias)[p];
+            if (t->accumulate) y += FC_N(load_part)(c, lanes);
+            if (t->relu) y = FC_N(relu)(y);
+            FC_N(store_part)(c, y, lanes);
+        }
     }
 }

@@ -28,6 +28,63 @@ FC_INLINE void FC_N(stream)(T *p, V x)
 #endif
 }
 
+/* 0, 1, 2, ... */
+FC_INLINE FC_N(ivec) FC_N(lane_numbers)(void)
+{
+    I number[VF];
+    FC_UNROLL
+    for (int l = 0; l < VF; l++) number[l] = l;
+    return *(const FC_N(uivec) *)number;
+}
+
+/* The first `lanes` lanes of a vector, 0 < lanes < VF: nothing past them is read or written.  The
+ * other lanes of what is loaded are 0. */
+FC_INLINE V FC_N(load_part)(const T *p, ptrdiff_t lanes)
+{
+#if FC_X86_64 && FC_VBYTES == 64
+    V x;
+    const uint16_t mask = (uint16_t)((1u << lanes) - 1);
+    if (sizeof(T) == 4)
+        __asm__("vmovups (%1), %0%{%2%}%{z%}" : "=v"(x) : "r"(p), "Yk"(mask) : "memory");
+    else
+        __asm__("vmovupd (%1), %0%{%2%}%{z%}" : "=v"(x) : "r"(p), "Yk"(mask) : "memory");
+    return x;
+#elif FC_X86_64 && FC_VBYTES == 32
+    V x;
+    const FC_N(ivec) mask = FC_N(lane_numbers)() < (I)lanes;
+    if (sizeof(T) == 4)
+        __asm__("vmaskmovps (%1), %2, %0" : "=x"(x) : "r"(p), "x"(mask) : "memory");
+    else
+        __asm__("vmaskmovpd (%1), %2, %0" : "=x"(x) : "r"(p), "x"(mask) : "memory");
+    return x;
+#else
+    T part[VF] = {0};
+    for (ptrdiff_t l = 0; l < lanes; l++) part[l] = p[l];
+    return FC_N(load)(part);
+#endif
+}
+
+FC_INLINE void FC_N(store_part)(T *p, V x, ptrdiff_t lanes)
+{
+#if FC_X86_64 && FC_VBYTES == 64
+    const uint16_t mask = (uint16_t)((1u << lanes) - 1);
+    if (sizeof(T) == 4)
+        __asm__ volatile("vmovups %1, (%0)%{%2%}" : : "r"(p), "v"(x), "Yk"(mask) : "memory");
+    else
+        __asm__ volatile("vmovupd %1, (%0)%{%2%}" : : "r"(p), "v"(x), "Yk"(mask) : "memory");
+#elif FC_X86_64 && FC_VBYTES == 32
+    const FC_N(ivec) mask = FC_N(lane_numbers)() < (I)lanes;
+    if (sizeof(T) == 4)
+        __asm__ volatile("vmaskmovps %1, %2, (%0)" : : "r"(p), "x"(x), "x"(mask) : "memory");
+    else
+        __asm__ volatile("vmaskmovpd %1, %2, (%0)" : : "r"(p), "x"(x), "x"(mask) : "memory");
+#else
+    T part[VF];
+    FC_N(store)(part, x);
+    for (ptrdiff_t l = 0; l < lanes; l++) p[l] = part[l];
+#endif
+}
+
 static void FC_N(fence)(void)
 {
 #if FC_X86_64
