@@ -86,7 +86,7 @@ cdef bint shares_sets(const Plan* p, Py_ssize_t step) noexcept nogil:
 cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
     """Images, base rows and lanes of a task."""
     cdef Py_ssize_t base_rows = p.h[0].n, base_columns = p.w[0].n
-    cdef Py_ssize_t pixels, tasks, most, lanes
+    cdef Py_ssize_t pixels, tasks, wanted, most, lanes
     cdef double work = <double>p.CI * p.CO * p.KH * p.KW / (p.n_h * p.n_w)
     cdef Py_ssize_t enough = TASK_PIXELS
     if p.CI * p.KH * p.KW * p.V * p.vf * p.itemsize <= PANEL_BYTES and not (
@@ -124,8 +124,12 @@ cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
 
     tasks = p.n_images * p.n_rows * p.n_columns * p.G
     p.split = p.n_lanes
-    if tasks < ENOUGH_TASKS and tasks > 0:
-        p.split = max(p.n_lanes // ceil_div(ENOUGH_TASKS, tasks), 1)
+    wanted = ENOUGH_TASKS
+    if not dst_planar and p.G * p.CO * p.itemsize % CACHE_LINE:
+        # Tasks with the channels of one pixel would write to the same cache lines.
+        wanted //= 4
+    if tasks < wanted and tasks > 0:
+        p.split = max(p.n_lanes // ceil_div(wanted, tasks), 1)
     if dst_planar:
         lanes = SCRATCH_BYTES // p.itemsize // max(destination_pixels(p), 1)
         p.split = max(min(p.split, lanes // (p.lanes[0].nr * p.vf)), 1)
