@@ -34,11 +34,11 @@ from libc.string cimport memcpy, memset
 from fastconv._core.caches cimport L2_BYTES
 from fastconv._core.geometry cimport (
     Axis, Geometry, end_of_run, end_valid, first_valid, forward_axis, most_see_the_border)
-from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile, leaves_for, tile_of
+from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile, tile_of
 from fastconv._core.pack cimport Box, Image, pack_pixels, spread_pixels, spread_table
 from fastconv._core.plan cimport (
-    FEW_CHANNELS, PACKED_LANES, STREAM_BYTES, Lanes, best_width, ceil_div, cut_lanes,
-    is_lanewise, tallest_tile)
+    FEW_CHANNELS, PACKED_LANES, STREAM_BYTES, Lanes, best_width, ceil_div, cheapest_leaves,
+    cut_lanes, is_lanewise, tallest_tile)
 from fastconv._core.threads cimport parallel_for
 
 # A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
@@ -81,7 +81,9 @@ cdef KernelGradientPlan make_kernel_plan(
         p.cost *= 4 if p.CI * p.CO == 1 else 2       # each product loads its own vector
         p.G, p.CO = 1, g.G * p.CO
     else:
-        leaves = leaves_for(leaves, p.CO)
+        # Lower tiles read the pixels more often.
+        leaves = cheapest_leaves(
+            leaves, p.CO, p.CI if p.CI >= FEW_CHANNELS else p.CI * g.KH * g.KW, BLOCK_PIXELS, 0.85)
         p.leaves, p.vf = leaves, leaves.vf
     p.V = ceil_div(p.CO, p.vf)
     p.padded = p.CI < FEW_CHANNELS and g.KH * g.KW > 1 and (

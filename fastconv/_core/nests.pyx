@@ -14,11 +14,11 @@ ahead for its source.
 from fastconv._core.correlate cimport correlate, plan_correlate
 from fastconv._core.depthwise cimport depthwise, plan_depthwise
 from fastconv._core.geometry cimport Axis, Geometry, forward_axis, gradient_axes
-from fastconv._core.isa cimport fc_leaves, leaves_for
+from fastconv._core.isa cimport fc_leaves
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
-    STREAM_BYTES, CorrelationPlan, Plan, best_width, ceil_div, is_lanewise, max_taps, table,
-    valid_rows)
+    STREAM_BYTES, CorrelationPlan, Plan, best_width, ceil_div, cheapest_leaves, is_lanewise,
+    max_taps, table, valid_rows)
 from fastconv._core.planes cimport by_pixels_is_cheaper, correlate_planes, plan_planes
 
 
@@ -66,11 +66,13 @@ cdef CorrelationPlan make_plan(
         p.spread.CI, p.spread.CO = p.CI, p.CO
         p.cost *= 4 if p.CI * p.CO == 1 else 2       # each product loads its own vector
         p.G, p.CO = 1, g.G * p.CO
-    else:
-        p.leaves = leaves_for(leaves, p.CO)
+    depth = max(p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
+    if not p.lanewise:
+        # The rows of a 1x1 kernel may be the whole batch, which its leaves must not follow from.
+        p.leaves = cheapest_leaves(
+            leaves, p.CO, 0 if g.KH * g.KW == 1 else p.w[0].n, depth, 0.95)
         p.vf = p.leaves.vf
     p.V = ceil_div(p.CO, p.vf)
-    depth = max(p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
     width = best_width(p.leaves, p.V, p.w[0].n, depth, True, True, &by_channels)
     p.pixel_lanes = g.KH * g.KW > 1 and not p.lanewise and (
         by_pixels_is_cheaper(p, leaves, depth, by_channels))

@@ -76,6 +76,9 @@ cdef int best_width(
     const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, Py_ssize_t depth, bint joins,
     bint aligned, double* cycles
 ) noexcept nogil
+cdef const fc_leaves* cheapest_leaves(
+    const fc_leaves* wide, Py_ssize_t lanes, Py_ssize_t rows, Py_ssize_t depth, double share
+) noexcept nogil
 cdef Py_ssize_t cut_lanes(
     const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t count, int width, Lanes** lanes
 ) except -1
