@@ -39,11 +39,10 @@ FLOORS = (
         "fastconv._core.kernel_gradient",
     ),
     ("fastconv._core.nests", "fastconv._core.describe"),
-    ("fastconv._core.run",),
+    ("fastconv._core.run", "fastconv._core.elementwise"),
     (
         "fastconv._core.conv",
         "fastconv._core.pooling",
-        "fastconv._core.elementwise",
         "fastconv._core.softmax",
         "fastconv._core.update",
         "fastconv._core.probe",

@@ -20,3 +20,10 @@ cdef int check_out(object out, str name, int ndim, const Py_ssize_t* shape, int 
                    tuple inputs, tuple names) except -1
 cdef str shape_text(cnp.ndarray value)
 cdef bint is_relu(object activation) except -1
+cdef int check_bias(cnp.ndarray bias, Py_ssize_t count) except -1
+cdef cnp.ndarray destination(
+    object out, int ndim, const Py_ssize_t* shape, int typenum, bint channels_last,
+    tuple inputs, tuple names)
+cdef cnp.ndarray c_destination(
+    object out, int ndim, const Py_ssize_t* shape, int typenum, tuple inputs, tuple names)
+cdef cnp.ndarray finish(cnp.ndarray computed, object out)

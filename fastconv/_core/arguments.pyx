@@ -20,6 +20,7 @@ import numpy as np
 
 from fastconv._core.pack cimport Image
 from fastconv._core.geometry cimport Geometry
+from fastconv._core.memory cimport new_array
 
 cnp.import_array()
 
@@ -259,3 +260,45 @@ cdef bint is_relu(object activation) except -1:
     if isinstance(activation, str) and activation == "relu":
         return True
     raise ValueError(f'activation: expected None or "relu", got {activation!r}')
+
+
+cdef int check_bias(cnp.ndarray bias, Py_ssize_t count) except -1:
+    """A bias is None or one number for each output."""
+    if bias is not None and (bias.ndim != 1 or bias.shape[0] != count):
+        raise ValueError(f"bias: expected shape ({count},), got {shape_text(bias)}")
+    return 0
+
+
+# ---- results ----------------------------------------------------------------------------------
+
+cdef cnp.ndarray destination(
+    object out, int ndim, const Py_ssize_t* shape, int typenum, bint channels_last,
+    tuple inputs, tuple names
+):
+    """The array to compute into: `out` where the nest can write it, else a new one."""
+    cdef int size = 4 if typenum == cnp.NPY_FLOAT32 else 8
+    if out is not None:
+        check_out(out, "out", ndim, shape + 4 - ndim, typenum, inputs, names)
+        if writable_in_place(out):
+            return out
+        channels_last = is_channels_last(out)
+    return new_array(ndim, shape + 4 - ndim, size, channels_last)
+
+
+cdef cnp.ndarray c_destination(
+    object out, int ndim, const Py_ssize_t* shape, int typenum, tuple inputs, tuple names
+):
+    """The same for a result that is written in C order."""
+    if out is not None:
+        check_out(out, "out", ndim, shape, typenum, inputs, names)
+        if cnp.PyArray_IS_C_CONTIGUOUS(out) and cnp.PyArray_ISBEHAVED(out):
+            return out
+    return new_array(ndim, shape, 4 if typenum == cnp.NPY_FLOAT32 else 8, False)
+
+
+cdef cnp.ndarray finish(cnp.ndarray computed, object out):
+    """Bring the result to where the caller wants it."""
+    if out is None or out is computed:
+        return computed
+    out[...] = computed
+    return out

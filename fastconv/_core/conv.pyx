@@ -8,16 +8,19 @@ has its own (``kernel_gradient``), and a bias is a kernel over an image that is 
 
 cimport numpy as cnp
 
+import numpy as np
+
 from fastconv._core.arguments cimport (
-    array, check_out, contiguous, float_type, image, image_array, integer, is_channels_last,
-    is_relu, shape_text, window, writable_in_place)
+    array, c_destination, check_bias, contiguous, destination, finish, float_type, image,
+    image_array, integer, is_channels_last, is_relu, shape_text, window)
 from fastconv._core.describe cimport (
     describe_correlation, describe_kernel_gradient, inside, stand_in)
+from fastconv._core.elementwise cimport reordered
 from fastconv._core.geometry cimport Axis, Geometry, forward_axis
-from fastconv._core.isa cimport leaves, vector_cycles
+from fastconv._core.isa cimport vector_cycles
 from fastconv._core.kernel_gradient cimport KernelGradientPlan
 from fastconv._core.memory cimport new_array
-from fastconv._core.pack cimport Box, Image, pack_pixels
+from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport CorrelationPlan
 from fastconv._core.run cimport (
     FORWARD, INPUT, KERNEL, Key, correlation_plan, is_dense, kernel_gradient_plan, pixels,
@@ -129,8 +132,7 @@ def conv2d(x_, kernel_, bias_, stride, padding, dilation, groups, activation, ou
     kernel_sizes(g, <const Py_ssize_t*>kernel.shape, "kernel")
     window(g, "kernel", stride, padding, dilation, groups)
     check_kernel(g, <const Py_ssize_t*>kernel.shape, "kernel")
-    if bias is not None and (bias.ndim != 1 or bias.shape[0] != g.OC):
-        raise ValueError(f"bias: expected shape ({g.OC},), got {shape_text(bias)}")
+    check_bias(bias, g.OC)
     if bias is None:
         typenum = float_type([x, kernel], ["x", "kernel"])
     else:
@@ -197,12 +199,7 @@ def conv2d_backward_kernel(dy_, x_, kernel_shape, stride, padding, dilation, gro
     check_gradient(dy, g)
     typenum = float_type([dy, x], ["dy", "x"])
     key.direction, key.itemsize = KERNEL, 4 if typenum == cnp.NPY_FLOAT32 else 8
-    if out is not None:
-        check_out(out, "out", 4, kshape, typenum, (dy_, x_), ("dy", "x"))
-    if out is not None and cnp.PyArray_IS_C_CONTIGUOUS(out) and cnp.PyArray_ISBEHAVED(out):
-        dkernel = out
-    else:
-        dkernel = new_array(4, kshape, <int>key.itemsize, False)
+    dkernel = c_destination(out, 4, kshape, typenum, (dy_, x_), ("dy", "x"))
     if g.N:
         run_kernel_gradient(&key, x, dy, dkernel, typenum)
     else:
@@ -227,9 +224,11 @@ cpdef cnp.ndarray conv2d_backward_bias(object dy_):
         sums.fill(0)
         return sums
     dy = image_array(dy, typenum)
+    if dy.ndim == 3:
+        dy = (<object>dy)[np.newaxis]
     grad = image(dy)
     if not is_dense(&grad, shape[1], shape[2], shape[3]):
-        dy = packed_copy(&grad, shape, <int>key.itemsize)
+        dy = reordered(dy, True)
     # The gradient of a 1x1 kernel over one channel that is 1 everywhere.  Some pixels together
     # are one of so many more channels: vectors of lanes are full, and there are several of them.
     group = pixels_together(shape[1], shape[2] * shape[3], key.itemsize)
@@ -247,19 +246,6 @@ cdef Py_ssize_t pixels_together(Py_ssize_t C, Py_ssize_t P, Py_ssize_t itemsize)
     while P % group:
         group -= 1
     return group
-
-
-cdef cnp.ndarray packed_copy(const Image* src, const Py_ssize_t* shape, int itemsize):
-    """All pixels of an image in channels-last order."""
-    cdef cnp.ndarray copy = new_array(4, shape, itemsize, True)
-    cdef Box box
-    cdef Image view
-    box.n0 = box.c0 = box.r0 = box.x0 = 0
-    box.n1, box.c1, box.r1, box.x1 = shape[0], shape[1], shape[2], shape[3]
-    box.pitch, box.H, box.W = shape[1], shape[2], shape[3]
-    with nogil:
-        pack_pixels(leaves(itemsize), itemsize, src, &box, <char*>cnp.PyArray_DATA(copy), &view)
-    return copy
 
 
 # ---- what would run ----------------------------------------------------------------------------
@@ -319,27 +305,3 @@ def explain(operation, input_shape, kernel_shape, stride, padding, dilation, gro
     found["lanes_per_cycle"] = key.leaves.vf / vector_cycles(key.leaves)
     found["threads"] = min(team_size(cost), found["tasks"])
     return found
-
-
-# ---- results ----------------------------------------------------------------------------------
-
-cdef cnp.ndarray destination(
-    object out, int ndim, const Py_ssize_t* shape, int typenum, bint channels_last,
-    tuple inputs, tuple names
-):
-    """The array to compute into: `out` where the nest can write it, else a new one."""
-    cdef int size = 4 if typenum == cnp.NPY_FLOAT32 else 8
-    if out is not None:
-        check_out(out, "out", ndim, shape + 4 - ndim, typenum, inputs, names)
-        if writable_in_place(out):
-            return out
-        channels_last = is_channels_last(out)
-    return new_array(ndim, shape + 4 - ndim, size, channels_last)
-
-
-cdef cnp.ndarray finish(cnp.ndarray computed, object out):
-    """Bring the result to where the caller wants it."""
-    if out is None or out is computed:
-        return computed
-    out[...] = computed
-    return out

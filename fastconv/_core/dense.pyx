@@ -9,7 +9,8 @@ cimport numpy as cnp
 
 import numpy as np
 
-from fastconv._core.arguments cimport array, check_out, contiguous, float_type, is_relu, shape_text
+from fastconv._core.arguments cimport (
+    array, c_destination, check_bias, contiguous, finish, float_type, is_relu, shape_text)
 from fastconv._core.conv cimport conv2d_backward_bias
 from fastconv._core.isa cimport fc_leaves, leaves
 from fastconv._core.memory cimport new_array
@@ -53,8 +54,7 @@ def dense(x_, kernel_, bias_, activation, out):
     cdef cnp.ndarray bias = None if bias_ is None else array(bias_, "bias")
     cdef cnp.ndarray y
     check_features(x, kernel, "x")
-    if bias is not None and (bias.ndim != 1 or bias.shape[0] != kernel.shape[0]):
-        raise ValueError(f"bias: expected shape ({kernel.shape[0]},), got {shape_text(bias)}")
+    check_bias(bias, kernel.shape[0])
     if bias is None:
         typenum = float_type([x, kernel], ["x", "kernel"])
     else:
@@ -62,21 +62,13 @@ def dense(x_, kernel_, bias_, activation, out):
         bias = contiguous(bias, typenum)
     key.direction, key.itemsize = FORWARD, 4 if typenum == cnp.NPY_FLOAT32 else 8
     shape[0], shape[1] = x.shape[0], kernel.shape[0]
-    if out is not None:
-        check_out(out, "out", 2, shape, typenum, (x_, kernel_, bias_), ("x", "kernel", "bias"))
-    if out is not None and cnp.PyArray_IS_C_CONTIGUOUS(out) and cnp.PyArray_ISBEHAVED(out):
-        y = out
-    else:
-        y = new_array(2, shape, <int>key.itemsize, False)
+    y = c_destination(out, 2, shape, typenum, (x_, kernel_, bias_), ("x", "kernel", "bias"))
     if shape[0]:
         x = contiguous(x, typenum)
         pixels(&key.geometry, 1, x.shape[1], kernel.shape[0], 1, x.shape[0])
         src, dst = rows_of_pixels(x), rows_of_pixels(y)
         run_correlation(&key, &src, contiguous(kernel, typenum), bias, &dst, relu)
-    if out is None or out is y:
-        return y
-    out[...] = y
-    return out
+    return finish(y, out)
 
 
 def dense_backward(dy_, x_, kernel_, need_dx):

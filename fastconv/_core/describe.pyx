@@ -36,6 +36,15 @@ cdef void add_calls(
     count.rows = max(count.rows, mr)
 
 
+cdef dict counted(const Count* count):
+    return {
+        "tile_calls": int(count.calls),
+        "vector_fmas": int(count.fmas),
+        "step_cycles": count.step_cycles,
+        "call_cycles": count.calls * TILE_CYCLES,
+    }
+
+
 # ---- forward and gradient of the input ----------------------------------------------------------
 
 cdef dict describe_correlation(const Plan* p, const Image* dst):
@@ -74,10 +83,7 @@ cdef dict describe_correlation(const Plan* p, const Image* dst):
         "scratch_bytes": scratch_bytes(p),
         "kernel_bytes": p.packed_size * p.itemsize,
         "packed_values": p.packed_size + p.n_tasks * (p.n_ci * p.src_scratch + p.dst_scratch),
-        "tile_calls": int(count.calls),
-        "vector_fmas": int(count.fmas),
-        "step_cycles": count.step_cycles,
-        "call_cycles": count.calls * TILE_CYCLES,
+        **counted(&count),
     }
 
 
@@ -195,10 +201,7 @@ cdef dict describe_kernel_gradient(const KernelPlan* p):
         "kernel_bytes": p.n_chunks * p.partial_size * p.itemsize,
         "packed_values": (p.n_tasks * p.chunk * (p.x_scratch + p.dy_scratch)
                           + p.n_chunks * p.partial_size),
-        "tile_calls": int(count.calls),
-        "vector_fmas": int(count.fmas),
-        "step_cycles": count.step_cycles,
-        "call_cycles": count.calls * TILE_CYCLES,
+        **counted(&count),
     }
 
 

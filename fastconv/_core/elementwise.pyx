@@ -9,7 +9,7 @@ cimport numpy as cnp
 import numpy as np
 
 from fastconv._core.arguments cimport (
-    array, as_type, check_out, float_type, image, integer, is_channels_last, shape_text)
+    array, as_type, check_out, finish, float_type, image, integer, is_channels_last, shape_text)
 from fastconv._core.pack cimport Image
 from fastconv._core.isa cimport fc_leaves, leaves
 from fastconv._core.memory cimport new_array
@@ -85,10 +85,7 @@ cdef cnp.ndarray run_pass(
     cdef int team = team_size(MEMORY_COST * run.n)
     with nogil:
         parallel_for((run.n + RUN - 1) // RUN, team, pass_task, &run)
-    if out is None or out is y:
-        return y
-    out[...] = y
-    return out
+    return finish(y, out)
 
 
 cdef cnp.ndarray copy_in_order(cnp.ndarray value, bint channels_last):

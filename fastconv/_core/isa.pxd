@@ -137,13 +137,6 @@ cdef const fc_leaves* leaves(int itemsize) noexcept nogil
 cdef const fc_leaves* unaligned_leaves(const fc_leaves* leaves, Py_ssize_t rows) noexcept nogil
 cdef double vector_cycles(const fc_leaves* leaves) noexcept nogil
 
-cdef inline const fc_leaves* leaves_for(const fc_leaves* leaves, Py_ssize_t lanes) noexcept nogil:
-    """Leaves whose vectors so few lanes fill best."""
-    if leaves.narrow != NULL and 2 * lanes <= leaves.vf:
-        return leaves.narrow
-    return leaves
-
-
 cdef inline fc_tile_fn tile_of(
     const fc_leaves* leaves, bint lanewise, Py_ssize_t mr, int nr
 ) noexcept nogil:

@@ -2,8 +2,9 @@
 """The table of instruction sets: which tiers this processor runs, and the one in use.
 
 Loop nests ask ``leaves(itemsize)`` for the register tile and the other leaves of the tier in use
-and never learn its name.  A tier may bring leaves of half its width, ``narrow``: ``leaves_for`` and
-``unaligned_leaves`` say where they are better, ``vector_cycles`` what a vector costs.
+and never learn its name.  A tier may bring leaves of half its width, ``narrow``:
+``cheapest_leaves`` in ``plan`` and ``unaligned_leaves`` say where they are better,
+``vector_cycles`` what a vector costs.
 """
 
 import os

@@ -35,7 +35,7 @@ from fastconv._core.caches cimport L2_BYTES
 from fastconv._core.geometry cimport (
     Axis, Geometry, end_of_run, end_valid, first_valid, forward_axis, most_see_the_border)
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile, tile_of
-from fastconv._core.pack cimport Box, Image, pack_pixels, spread_pixels, spread_table
+from fastconv._core.pack cimport Box, Image, pack_box, spread_table
 from fastconv._core.plan cimport (
     FEW_CHANNELS, PACKED_LANES, STREAM_BYTES, Lanes, best_width, ceil_div, cheapest_leaves,
     cut_lanes, is_lanewise, tallest_tile)
@@ -419,11 +419,8 @@ cdef void pack_x(
     if not p.padded:
         box.r0, box.r1 = max(box.r0, 0), min(box.r1, h.source)
         box.x0, box.x1 = max(box.x0, 0), min(box.x1, w.source)
-    if p.spread.index != NULL:
-        spread_pixels(p.leaves, p.itemsize, run.x, &box, &p.spread, scratch,
-                      scratch + p.x_scratch * p.itemsize, view)
-    else:
-        pack_pixels(p.leaves, p.itemsize, run.x, &box, scratch, view)
+    pack_box(p.leaves, p.itemsize, run.x, &box, &p.spread, scratch,
+             scratch + p.x_scratch * p.itemsize, view)
 
 
 cdef void pack_dy(

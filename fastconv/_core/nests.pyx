@@ -1,11 +1,11 @@
 # cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
 """Which nest a correlation gets: the forward pass and the gradient of the input are one sum.
 
-Output channels fill the lanes (``correlate``), where they do; those that fill half a vector at most
-get narrow ones.  In a depthwise convolution, or with groups so small that several share a vector,
-lanes meet lanes (``depthwise``).  Where output channels would leave many lanes empty (a first
-layer's input gradient), the roles swap and lanes are neighbouring pixels of packed planes
-(``planes``): a choice by counted cycles, as all in ``plan``.
+Output channels fill the lanes (``correlate``), where they do: narrow vectors where wide ones would
+stay half empty, or where the count of cycles says so.  In a depthwise convolution, or with groups
+so small that several share a vector, lanes meet lanes (``depthwise``).  Where output channels would
+leave many lanes empty (a first layer's input gradient), the roles swap and lanes are neighbouring
+pixels of packed planes (``planes``): a choice by counted cycles, as all in ``plan``.
 
 A call that moves more than a share of the last cache streams its result past the caches and asks
 ahead for its source.

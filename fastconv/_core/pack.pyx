@@ -69,6 +69,17 @@ cdef char* spread_table(
     return index
 
 
+cdef void pack_box(
+    const fc_leaves* leaves, Py_ssize_t size, const Image* src, const Box* box,
+    const Spread* spread, char* scratch, char* row_scratch, Image* view
+) noexcept nogil:
+    """Pack pixels as they are, or spread where groups are."""
+    if spread.index != NULL:
+        spread_pixels(leaves, size, src, box, spread, scratch, row_scratch, view)
+    else:
+        pack_pixels(leaves, size, src, box, scratch, view)
+
+
 cdef void spread_pixels(
     const fc_leaves* leaves, Py_ssize_t size, const Image* src, const Box* box,
     const Spread* spread, char* scratch, char* row_scratch, Image* view

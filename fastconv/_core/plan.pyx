@@ -25,7 +25,7 @@ from libc.stdlib cimport calloc, free
 from fastconv._core.caches cimport L2_BYTES, L3_BYTES
 from fastconv._core.geometry cimport (
     Axis, end_of_run, end_valid, first_valid, span, valid_taps)
-from fastconv._core.isa cimport FC_MAX_NR, fc_leaves, leaves_for, vector_cycles
+from fastconv._core.isa cimport FC_MAX_NR, fc_leaves, vector_cycles
 
 # Below this many reduced channels a part of a tile is too short a call.
 FEW_CHANNELS = 16
@@ -133,14 +133,19 @@ cdef int best_width(
 cdef const fc_leaves* cheapest_leaves(
     const fc_leaves* wide, Py_ssize_t lanes, Py_ssize_t rows, Py_ssize_t depth, double share
 ) noexcept nogil:
-    """Narrow vectors where they cover so many lanes x rows in less than a share of the cycles.
+    """Narrow vectors where wide ones would stay half empty, or where they cover so many lanes x
+    rows in less than a share of the cycles.
 
     Without rows the lanes alone decide.
     """
     cdef double wide_cycles = 0, narrow_cycles = 0
     cdef const fc_leaves* narrow = wide.narrow
-    if rows == 0 or narrow == NULL or 2 * lanes <= wide.vf:
-        return leaves_for(wide, lanes)
+    if narrow == NULL:
+        return wide
+    if 2 * lanes <= wide.vf:
+        return narrow
+    if rows == 0:
+        return wide
     best_width(wide, ceil_div(lanes, wide.vf), rows, depth, True, True, &wide_cycles)
     best_width(narrow, ceil_div(lanes, narrow.vf), rows, depth, True, True, &narrow_cycles)
     return narrow if narrow_cycles < share * wide_cycles else wide

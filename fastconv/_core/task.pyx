@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 
 from fastconv._core.geometry cimport span
 from fastconv._core.isa cimport fc_transpose_fn
-from fastconv._core.pack cimport Box, Image, pack_pixels, spread_pixels
+from fastconv._core.pack cimport Box, Image, pack_box
 from fastconv._core.plan cimport Lanes, Plan, ceil_div
 from fastconv._core.threads cimport parallel_for, task_fn
 
@@ -161,11 +161,8 @@ cdef void pack_source(
     box.r0, box.r1 = max(box.r0, 0), min(box.r1, p.src_h)
     if not p.padded:
         box.x0, box.x1 = max(box.x0, 0), min(box.x1, p.src_w)
-    if p.spread.index != NULL:
-        spread_pixels(p.leaves, p.itemsize, run.src, &box, &p.spread, scratch,
-                      scratch + p.src_scratch * p.itemsize, view)
-    else:
-        pack_pixels(p.leaves, p.itemsize, run.src, &box, scratch, view)
+    pack_box(p.leaves, p.itemsize, run.src, &box, &p.spread, scratch,
+             scratch + p.src_scratch * p.itemsize, view)
 
 
 cdef void scratch_image(

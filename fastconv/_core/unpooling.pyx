@@ -128,7 +128,7 @@ cdef void scatter_task(void* context, Py_ssize_t n, int thread) noexcept nogil:
 
 # ---- gradient from taps -------------------------------------------------------------------------
 
-cdef struct Spread:
+cdef struct TapGradient:
     const fc_leaves* leaves
     int itemsize
     Py_ssize_t N, C
@@ -145,7 +145,7 @@ cdef struct Spread:
 
 
 def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dilation, y_):
-    cdef Spread run
+    cdef TapGradient run
     cdef Window k
     cdef cnp.ndarray dy = array(dy_, "dy")
     cdef cnp.ndarray taps = array(taps_, "taps")
@@ -274,7 +274,7 @@ cdef object places_backward(
 
 cdef void spread_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
     """One block of rows of dx of one image."""
-    cdef Spread* run = <Spread*>context
+    cdef TapGradient* run = <TapGradient*>context
     cdef Py_ssize_t n = number // run.n_rows, r0 = number % run.n_rows * run.rows
     cdef Py_ssize_t r1 = min(r0 + run.rows, run.h.source), size = run.itemsize
     cdef Py_ssize_t C = run.C, windows = run.h.n * run.w.n, pixels = run.h.source * run.w.source
@@ -309,7 +309,7 @@ cdef void spread_task(void* context, Py_ssize_t number, int thread) noexcept nog
 
 
 cdef void spread_rows(
-    const Spread* run, Py_ssize_t r0, Py_ssize_t r1, Py_ssize_t i0, Py_ssize_t i1, char* dx,
+    const TapGradient* run, Py_ssize_t r0, Py_ssize_t r1, Py_ssize_t i0, Py_ssize_t i1, char* dx,
     const char* dy, const char* y, const uint8_t* taps
 ) noexcept nogil:
     """Rows [r0, r1) of dx, channels-last, from rows [i0, i1) of windows: pointers are to these.
@@ -363,7 +363,7 @@ cdef void spread_rows(
         memset(dx + done * dx_row * size, 0, room * size - done * dx_row * size)
 
 
-cdef void check_taps(Spread* run, Py_ssize_t n, Py_ssize_t i0, Py_ssize_t i1) noexcept nogil:
+cdef void check_taps(TapGradient* run, Py_ssize_t n, Py_ssize_t i0, Py_ssize_t i1) noexcept nogil:
     """Note a tap of these rows of windows that is none, or that lies in the padding."""
     cdef Py_ssize_t C = run.C, KW = run.w.taps, i, j, c, t0, t1, u0, u1
     cdef const uint8_t* taps = run.taps + (n * run.h.n + i0) * run.w.n * C

@@ -1,0 +1,3 @@
+cimport numpy as cnp
+
+cdef cnp.ndarray reordered(cnp.ndarray value, bint channels_last)
