@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastconv._core import pooling as _pooling
 from fastconv._core import unpooling as _unpooling
 from fastconv._core import update as _update
-from fastconv.functional import Array, Pair
+from fastconv.functional.types import Array, Pair
 
 __all__ = ["adam_update", "max_pool2d_taps", "max_pool2d_taps_backward", "sgd_update"]
 

@@ -75,10 +75,21 @@ def name_of(path: Path) -> str:
 
 MODULES = {name_of(path) for path in sources(".py", ".pyx")}
 
+# Who may import the compiled core.
+DOORS = ("fastconv.functional", "fastconv.training", "fastconv.runtime", "fastconv.explanation")
+
+# Packages whose modules share a floor, and may import each other.
+PACKAGES = ("fastconv.reference", "fastconv.functional", "fastconv.nn")
+
+
+def whole(module: str) -> str:
+    """The package that stands on a floor as one, for any of its modules."""
+    return next((name for name in PACKAGES if module.startswith(f"{name}.")), module)
+
 
 def floor_of(module: str) -> int:
     for floor, names in enumerate(FLOORS):
-        if module in names or (module.startswith("fastconv.nn.") and "fastconv.nn" in names):
+        if whole(module) in names:
             return floor
     raise AssertionError(f"{module} has no floor: add it to FLOORS")
 
@@ -115,18 +126,18 @@ def test_imports_go_down(path):
     for imported in imports_of(path) - {module}:
         if not imported.startswith("fastconv"):
             continue
-        siblings = module.startswith("fastconv.nn") and imported.startswith("fastconv.nn")
+        siblings = whole(module) == whole(imported) in PACKAGES
         down = floor_of(imported) < floor_of(module)
         assert down or siblings, f"{module} imports {imported}, which is not below it"
         if imported.startswith("fastconv._core") and not module.startswith("fastconv._core"):
-            names = ("functional", "training", "runtime", "explanation")
-            doors = tuple(f"fastconv.{name}" for name in names)
-            assert module in doors, f"{module} imports {imported}: only {doors} know the core"
+            assert whole(module) in DOORS, f"{module} imports {imported}: only {DOORS} know it"
 
 
 def test_the_reference_needs_numpy_only():
-    others = {name.partition(".")[0] for name in imports_of(PACKAGE / "reference.py")} - {"numpy"}
-    assert others <= sys.stdlib_module_names
+    for path in (PACKAGE / "reference").glob("*.py"):
+        others = {name for name in imports_of(path) if whole(name) != "fastconv.reference"}
+        tops = {name.partition(".")[0] for name in others} - {"numpy"}
+        assert tops <= sys.stdlib_module_names, path.name
 
 
 def test_import_needs_numpy_only():

@@ -1,0 +1,46 @@
+"""Operations on arrays, without state: convolution, pooling, dense layers, losses.
+
+Images are logically ``(N, C, H, W)``.  What lies contiguous is the strides' business: a
+C-contiguous array and a *channels-last* one (``(N, H, W, C)`` memory seen through
+``transpose(0, 3, 1, 2)``) are both read where they lie, and results come in the same order.
+Where a batch is taken, a single image ``(C, H, W)`` is too.
+
+Float32 arrays (and float16) compute in float32; one float64 array makes it float64; integer and
+bool arrays follow the float ones, and alone they compute in float64.
+
+A wrong argument raises ValueError or TypeError, which names it, what was expected and what came;
+a result too large to allocate raises MemoryError.
+
+Each operation has a plain NumPy twin of the same name in `fastconv.reference`.
+"""
+
+from .activation import log_softmax, relu, relu_backward, softmax
+from .convolution import (
+    conv2d,
+    conv2d_backward_bias,
+    conv2d_backward_input,
+    conv2d_backward_kernel,
+)
+from .dense import dense, dense_backward
+from .loss import softmax_cross_entropy
+from .memory_order import as_channels_last, as_contiguous, empty
+from .pooling import max_pool2d, max_pool2d_backward
+
+__all__ = [
+    "as_channels_last",
+    "as_contiguous",
+    "conv2d",
+    "conv2d_backward_bias",
+    "conv2d_backward_input",
+    "conv2d_backward_kernel",
+    "dense",
+    "dense_backward",
+    "empty",
+    "log_softmax",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "relu",
+    "relu_backward",
+    "softmax",
+    "softmax_cross_entropy",
+]

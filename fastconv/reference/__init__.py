@@ -1,0 +1,60 @@
+"""Every operation of `fastconv.functional` in plain NumPy: the oracle and the documentation.
+
+The functions here have the names and the signatures of their fast twins and are written to be
+read: a formula in the docstring, then the same formula as code. They take every argument the fast
+ones take, compute in float64 whatever they are given, and round once, at the end, to the result's
+dtype. That makes them the yardstick of the tests, and the place to look when a convention is in
+doubt. They are slow, and they check only what would otherwise give a silently wrong answer.
+
+One picture serves the convolution, its two gradients and pooling. Along one axis, tap ``k`` of
+the window that makes output ``o`` lies on input
+
+    i = o * stride + k * dilation - before
+
+where ``before`` is the padding in front of the axis. For one tap, the outputs whose ``i`` falls
+inside the image are a plain range, and so are the inputs they meet: two slices. All four
+operations walk over the taps and do their arithmetic on such a pair of slices,
+
+    y[oh, ow]   += kernel[kh, kw] * x[ih, iw]          convolution
+    dx[ih, iw]  += kernel[kh, kw] * dy[oh, ow]         gradient with respect to the input
+    dk[kh, kw]   = sum of dy[oh, ow] * x[ih, iw]       gradient with respect to the kernel
+    y[oh, ow]    = max(y[oh, ow], x[ih, iw])           max pooling
+
+A tap that lies in the padding is skipped here. The fast twins may multiply it by zero instead,
+which differs only where the other factor is infinite or NaN.
+
+The dtype rule: the result is float64 if any floating-point array given is float64, or if none is
+floating-point; otherwise it is float32 (float16 counts as float32). Complex, object, string and
+long double arrays are refused.
+"""
+
+from .activation import log_softmax, relu, relu_backward, softmax
+from .arrays import as_channels_last, as_contiguous, empty
+from .convolution import (
+    conv2d,
+    conv2d_backward_bias,
+    conv2d_backward_input,
+    conv2d_backward_kernel,
+)
+from .dense import dense, dense_backward
+from .loss import softmax_cross_entropy
+from .pooling import max_pool2d, max_pool2d_backward
+
+__all__ = [
+    "as_channels_last",
+    "as_contiguous",
+    "conv2d",
+    "conv2d_backward_bias",
+    "conv2d_backward_input",
+    "conv2d_backward_kernel",
+    "dense",
+    "dense_backward",
+    "empty",
+    "log_softmax",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "relu",
+    "relu_backward",
+    "softmax",
+    "softmax_cross_entropy",
+]
