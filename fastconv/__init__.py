@@ -5,6 +5,7 @@ The floors of the house, each using those below it and none above::
     command line, pictures          fastconv.cli, fastconv.pictures
     layers and training             fastconv.nn, fastconv.optim, fastconv.losses, fastconv.data
     a training step's own           fastconv.training
+    classical kernels               fastconv.filters
     operations on arrays            fastconv.functional        (twins: fastconv.reference)
     threads, instruction sets       fastconv.runtime
     what a call would do            fastconv.explanation
@@ -12,6 +13,7 @@ The floors of the house, each using those below it and none above::
     register tiles                  fastconv._core/ukernels    (C, once per instruction set)
 """
 
+from fastconv import filters
 from fastconv.explanation import Explanation, explain
 from fastconv.functional import (
     as_channels_last,
@@ -79,6 +81,7 @@ __all__ = [
     "dense_backward",
     "empty",
     "explain",
+    "filters",
     "get_num_threads",
     "info",
     "isa",

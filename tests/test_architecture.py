@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parents[1]
 
 # From the ground up. Modules of one line do not import each other, except within a package.
 FLOORS = (
-    ("fastconv.reference",),
+    ("fastconv.reference", "fastconv.arguments"),
     (
         "fastconv._core.isa",
         "fastconv._core.threads",
@@ -50,7 +50,7 @@ FLOORS = (
     ("fastconv._core.unpooling", "fastconv._core.dense"),
     ("fastconv.functional", "fastconv.runtime", "fastconv.explanation"),
     ("fastconv.training",),
-    ("fastconv.losses", "fastconv.optim", "fastconv.data"),
+    ("fastconv.losses", "fastconv.optim", "fastconv.data", "fastconv.filters"),
     ("fastconv.nn",),
     ("fastconv.pictures",),
     ("fastconv.cli",),

@@ -24,11 +24,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastconv.arguments import positive_int as positive_int
 
 Shape = tuple[int, ...]
 
@@ -135,17 +136,6 @@ class Layer:
             elif value != parameter.default:
                 parts.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(parts)})"
-
-
-def positive_int(name: str, value: Any) -> int:
-    """Return `value` as an int of at least 1, or say what is wrong with argument `name`."""
-    try:
-        number = 0 if isinstance(value, (bool, np.bool_)) else index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"{name}: expected a positive integer, got {value!r}")
-    return number
 
 
 def check_activation(activation: str | None) -> str | None:

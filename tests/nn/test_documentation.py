@@ -1,4 +1,4 @@
-"""The examples in docstrings and in docs/layers.md run and are true."""
+"""The examples in docstrings and on the pages of docs/ run and are true."""
 
 import doctest
 from importlib import import_module
@@ -13,7 +13,7 @@ MODULES = [
         "nn.activation", "nn.dropout", "nn.sequential", "nn.fit", "nn.files",
     ]
 ]
-PAGE = Path(__file__).parents[2] / "docs" / "layers.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -22,7 +22,8 @@ def test_docstrings(name):
     assert not failed
 
 
-def test_the_page_on_layers():
-    failed, attempted = doctest.testfile(str(PAGE), module_relative=False)
+@pytest.mark.parametrize("page", ["layers.md", "filters.md"])
+def test_pages(page):
+    failed, attempted = doctest.testfile(str(DOCS / page), module_relative=False)
     assert attempted > 10
     assert not failed
