@@ -217,6 +217,17 @@ def operations(problem: Problem, rng: np.random.Generator):
             lambda dy, indices: fastconv.max_pool2d_backward(dy, indices, x.shape),
             {"dy": rng.standard_normal(y.shape, np.float32), "indices": indices},
         )
+    yield "adaptive_avg_pool2d", lambda x: fastconv.adaptive_avg_pool2d(x, (3, 2)), {"x": x}
+    yield (
+        "avg_pool2d_backward",
+        lambda dy: fastconv.avg_pool2d_backward(dy, dy.shape, 3, stride=1, padding=1),
+        {"dy": dy},
+    )
+    yield (
+        "global_max_pool2d",
+        lambda x: fastconv.global_max_pool2d(x, return_indices=True),
+        {"x": x},
+    )
     shapes = {"x": (problem.oc, problem.ic), "kernel": (problem.iw, problem.ic)}
     flat, matrix = (rng.standard_normal(shape, np.float32) for shape in shapes.values())
     gradient, vector = flat @ matrix.T, matrix[:, 0].copy()
@@ -315,6 +326,8 @@ def test_results_come_in_the_order_of_the_input(order, rng):
             fastconv.max_pool2d_backward(
                 dp[images], np.zeros(dp[images].shape, np.int32), (2, 3, 12, 14)[-dp[images].ndim :]
             ),
+            fastconv.avg_pool2d(x[images], 3),
+            fastconv.avg_pool2d_backward(dp[images], dp[images].shape, 3, stride=1, padding=1),
             fastconv.relu(x[images]),
             fastconv.relu_backward(dy[images], dy[images]),
         ):

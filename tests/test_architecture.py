@@ -29,7 +29,7 @@ FLOORS = (
         "fastconv._core.caches",
     ),
     ("fastconv._core.geometry", "fastconv._core.pack"),
-    ("fastconv._core.plan",),
+    ("fastconv._core.plan", "fastconv._core.axis_map"),
     ("fastconv._core.task",),
     (
         "fastconv._core.arguments",
@@ -39,7 +39,7 @@ FLOORS = (
         "fastconv._core.kernel_gradient",
     ),
     ("fastconv._core.nests", "fastconv._core.describe"),
-    ("fastconv._core.run", "fastconv._core.elementwise"),
+    ("fastconv._core.run", "fastconv._core.elementwise", "fastconv._core.resample"),
     (
         "fastconv._core.conv",
         "fastconv._core.pooling",
@@ -47,7 +47,7 @@ FLOORS = (
         "fastconv._core.update",
         "fastconv._core.probe",
     ),
-    ("fastconv._core.unpooling", "fastconv._core.dense"),
+    ("fastconv._core.unpooling", "fastconv._core.average", "fastconv._core.dense"),
     ("fastconv.functional", "fastconv.runtime", "fastconv.explanation"),
     ("fastconv.training",),
     ("fastconv.losses", "fastconv.optim", "fastconv.data", "fastconv.filters"),

@@ -22,6 +22,15 @@ SIGNATURES = {
     "max_pool2d": "x, size, *, stride=None, padding=0, dilation=1, ceil_mode=False, "
     "return_indices=False",
     "max_pool2d_backward": "dy, indices, input_shape",
+    "avg_pool2d": "x, size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True",
+    "avg_pool2d_backward": "dy, input_shape, size, *, stride=None, padding=0, ceil_mode=False, "
+    "count_include_pad=True",
+    "adaptive_avg_pool2d": "x, output_size",
+    "adaptive_avg_pool2d_backward": "dy, input_shape",
+    "global_avg_pool2d": "x",
+    "global_avg_pool2d_backward": "dy, input_shape, *, channels_last=False",
+    "global_max_pool2d": "x, *, return_indices=False",
+    "global_max_pool2d_backward": "dy, indices, input_shape, *, channels_last=False",
     "dense": "x, kernel, bias=None, *, activation=None, out=None",
     "dense_backward": "dy, x, kernel, *, need_dx=True",
     "relu": "x, *, out=None",

@@ -269,6 +269,28 @@ cdef int check_bias(cnp.ndarray bias, Py_ssize_t count) except -1:
     return 0
 
 
+cdef int gradient_shape(cnp.ndarray dy, object input_shape, Py_ssize_t* shape) except -1:
+    """(N, C, H, W) of `input_shape`, which must fit dy; returns how many axes dy lacks."""
+    cdef int i, missing = 4 - dy.ndim
+    if dy.ndim != 3 and dy.ndim != 4:
+        raise ValueError(f"dy: expected shape (N, C, OH, OW) or (C, OH, OW), got {shape_text(dy)}")
+    try:
+        input_shape = tuple(input_shape)
+    except TypeError:
+        raise TypeError(f"input_shape: expected a tuple of sizes, got {input_shape!r}") from None
+    if len(input_shape) != dy.ndim:
+        raise ValueError(f"input_shape: expected {dy.ndim} sizes like dy's, got {input_shape}")
+    shape[0] = 1
+    for i in range(dy.ndim):
+        shape[missing + i] = integer(input_shape[i], "input_shape", 0)
+    for i in range(dy.ndim - 2):
+        if shape[missing + i] != dy.shape[i]:
+            raise ValueError(
+                f"input_shape: expected dy's batch and channels {shape_text(dy)}, "
+                f"got {input_shape}")
+    return missing
+
+
 # ---- results ----------------------------------------------------------------------------------
 
 cdef cnp.ndarray destination(

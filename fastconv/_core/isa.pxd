@@ -102,6 +102,18 @@ cdef extern from "ukernels/ukernels.h" nogil:
     ctypedef void (*fc_scale_fn)(
         void* dst, const void* x, const void* by, Py_ssize_t n) noexcept nogil
 
+    ctypedef struct fc_mix:
+        const void* x
+        void* y
+        const Py_ssize_t* start
+        const Py_ssize_t* index
+        const void* weight
+        const void* divisor
+        double divide, fill
+        Py_ssize_t n, channels, pitch
+
+    ctypedef void (*fc_mix_fn)(const fc_mix* m) noexcept nogil
+
     ctypedef struct fc_leaves:
         int vf
         int max_mr[4]
@@ -124,6 +136,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_adam_fn adam
         fc_softmax_loss_fn softmax_loss
         fc_scale_fn scale
+        fc_mix_fn mix
 
     ctypedef struct fc_isa:
         const char* name

@@ -58,6 +58,15 @@ def max_pool2d(x_, size, stride, padding, dilation, ceil_mode, return_indices):
     return pool(x_, size, stride, padding, dilation, ceil_mode, return_indices, False)
 
 
+def global_max_pool2d(x_, return_indices):
+    cdef cnp.ndarray x = array(x_, "x")
+    # Whatever is wrong with another shape, `max_pool2d` says it.
+    size = (1, 1)
+    if x.ndim == 3 or x.ndim == 4:
+        size = (max(x.shape[x.ndim - 2], 1), max(x.shape[x.ndim - 1], 1))
+    return max_pool2d(x, size, None, 0, 1, False, return_indices)
+
+
 def max_pool2d_taps(x_, size, stride, padding, dilation, ceil_mode):
     cdef Window k
     window_of(&k, size, stride, padding, dilation)

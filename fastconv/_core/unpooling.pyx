@@ -17,7 +17,7 @@ from libc.string cimport memset
 import numpy as np
 
 from fastconv._core.arguments cimport (
-    array, contiguous, float_type, integer, is_channels_last, shape_text)
+    array, contiguous, float_type, gradient_shape, is_channels_last, shape_text)
 from fastconv._core.geometry cimport Axis, end_valid, first_valid, valid_taps
 from fastconv._core.isa cimport fc_leaves, fc_unpool, leaves
 from fastconv._core.memory cimport Block, new_array, take
@@ -41,28 +41,6 @@ cdef struct Scatter:
     const int32_t* indices
     bint channels_last
     int64_t bad                        # an index outside the plane, or -1
-
-
-cdef int gradient_shape(cnp.ndarray dy, object input_shape, Py_ssize_t* shape) except -1:
-    """(N, C, H, W) of `input_shape`, which must fit dy; returns how many axes dy lacks."""
-    cdef int i, missing = 4 - dy.ndim
-    if dy.ndim != 3 and dy.ndim != 4:
-        raise ValueError(f"dy: expected shape (N, C, OH, OW) or (C, OH, OW), got {shape_text(dy)}")
-    try:
-        input_shape = tuple(input_shape)
-    except TypeError:
-        raise TypeError(f"input_shape: expected a tuple of sizes, got {input_shape!r}") from None
-    if len(input_shape) != dy.ndim:
-        raise ValueError(f"input_shape: expected {dy.ndim} sizes like dy's, got {input_shape}")
-    shape[0] = 1
-    for i in range(dy.ndim):
-        shape[missing + i] = integer(input_shape[i], "input_shape", 0)
-    for i in range(dy.ndim - 2):
-        if shape[missing + i] != dy.shape[i]:
-            raise ValueError(
-                f"input_shape: expected dy's batch and channels {shape_text(dy)}, "
-                f"got {input_shape}")
-    return missing
 
 
 def max_pool2d_backward(dy_, indices_, input_shape):

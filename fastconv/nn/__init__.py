@@ -1,31 +1,40 @@
 """Layers and models.
 
 - ``layer.py``: what a layer is; read this first.
-- ``conv.py``, ``pooling.py``, ``dense.py``, ``activation.py``, ``dropout.py``: the layers, each a
-  few lines around a function of ``fastconv.functional``; ``initializers.py``: first kernels.
+- ``conv.py``, ``separable.py``, ``pooling.py``, ``averaging.py``, ``dense.py``,
+  ``activation.py``, ``dropout.py``: the layers, each a few lines around a function of
+  ``fastconv.functional``; ``initializers.py``: first kernels.
 - ``sequential.py``: the model, a chain of layers.
 - ``fit.py``: the loops over batches. ``files.py``: the file format.
 """
 
 from .activation import ReLU, Softmax
+from .averaging import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool
 from .conv import Conv2D
 from .dense import Dense, Flatten
 from .dropout import Dropout
 from .fit import History
 from .layer import Layer, Parameter
 from .pooling import MaxPool
+from .separable import DepthwiseConv2D, SeparableConv2D
 from .sequential import Sequential
 
 __all__ = [
+    "AdaptiveAvgPool",
+    "AvgPool",
     "Conv2D",
     "Dense",
+    "DepthwiseConv2D",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
     "History",
     "Layer",
     "MaxPool",
     "Parameter",
     "ReLU",
+    "SeparableConv2D",
     "Sequential",
     "Softmax",
 ]

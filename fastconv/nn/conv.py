@@ -57,7 +57,7 @@ class Conv2D(Layer):
     ) -> None:
         super().__init__()
         self.filters = positive_int("filters", filters)
-        self.kernel_size = _size(kernel_size)
+        self.kernel_size = kernel_size_of(kernel_size)
         self.stride = stride
         self.padding = padding
         self.dilation = dilation
@@ -131,7 +131,8 @@ class Conv2D(Layer):
         return F.conv2d_backward_input(dy, kernel, x.shape, **self._geometry)
 
 
-def _size(kernel_size: Any) -> int | tuple[int, int]:
+def kernel_size_of(kernel_size: Any) -> int | tuple[int, int]:
+    """Return `kernel_size` when it is a positive integer or a pair of them."""
     if not isinstance(kernel_size, (tuple, list)):
         return positive_int("kernel_size", kernel_size)
     if len(kernel_size) != 2:

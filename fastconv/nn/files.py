@@ -26,18 +26,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .activation import ReLU, Softmax
+from .averaging import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool
 from .conv import Conv2D
 from .dense import Dense, Flatten
 from .dropout import Dropout
 from .layer import Layer
 from .pooling import MaxPool
+from .separable import DepthwiseConv2D, SeparableConv2D
 
 if TYPE_CHECKING:
     from .sequential import Sequential
 
 FORMAT = "fastconv.Sequential"
 VERSION = 1
-LAYERS: tuple[type[Layer], ...] = (Conv2D, MaxPool, Dense, Flatten, ReLU, Softmax, Dropout)
+LAYERS: tuple[type[Layer], ...] = (
+    Conv2D, DepthwiseConv2D, SeparableConv2D, MaxPool, AvgPool, AdaptiveAvgPool, GlobalAvgPool,
+    GlobalMaxPool, Dense, Flatten, ReLU, Softmax, Dropout,
+)  # fmt: skip
 # What reading a damaged or hostile file can end in, once it has been opened.
 DAMAGE = (
     zipfile.BadZipFile, AttributeError, EOFError, LookupError, OSError, OverflowError,

@@ -22,7 +22,7 @@ class MaxPool(Layer):
         Height and width of the window.
     stride : int or pair of int, optional
         Distance between windows; `size` when not given.
-    padding : int or pair
+    padding, dilation, ceil_mode
         As in `fastconv.max_pool2d`.
 
     Examples
@@ -40,11 +40,15 @@ class MaxPool(Layer):
         *,
         stride: int | tuple[int, int] | None = None,
         padding: Any = 0,
+        dilation: int | tuple[int, int] = 1,
+        ceil_mode: bool = False,
     ) -> None:
         super().__init__()
         self.size = size
         self.stride = stride
         self.padding = padding
+        self.dilation = dilation
+        self.ceil_mode = ceil_mode
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> Shape:
         check_image_shape(self, input_shape)
@@ -52,9 +56,9 @@ class MaxPool(Layer):
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
         if not training:
-            pooled: Any = F.max_pool2d(x, self.size, stride=self.stride, padding=self.padding)
+            pooled: Any = F.max_pool2d(x, **self.config())
             return pooled
-        y, taps = T.max_pool2d_taps(x, self.size, stride=self.stride, padding=self.padding)
+        y, taps = T.max_pool2d_taps(x, **self.config())
         self.saved = x.shape, taps, y, False
         return y
 
@@ -73,5 +77,6 @@ class MaxPool(Layer):
             self.size,
             stride=self.stride,
             padding=self.padding,
+            dilation=self.dilation,
             y=y if relu else None,
         )

@@ -38,11 +38,26 @@ from .convolution import (
 )
 from .dense import dense, dense_backward
 from .loss import softmax_cross_entropy
-from .pooling import max_pool2d, max_pool2d_backward
+from .pooling import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    global_avg_pool2d,
+    global_avg_pool2d_backward,
+    global_max_pool2d,
+    global_max_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
     "as_channels_last",
     "as_contiguous",
+    "avg_pool2d",
+    "avg_pool2d_backward",
     "conv2d",
     "conv2d_backward_bias",
     "conv2d_backward_input",
@@ -50,6 +65,10 @@ __all__ = [
     "dense",
     "dense_backward",
     "empty",
+    "global_avg_pool2d",
+    "global_avg_pool2d_backward",
+    "global_max_pool2d",
+    "global_max_pool2d_backward",
     "log_softmax",
     "max_pool2d",
     "max_pool2d_backward",

@@ -9,7 +9,8 @@ import pytest
 MODULES = [
     f"fastconv.{name}"
     for name in [
-        "losses", "optim", "nn.layer", "nn.initializers", "nn.conv", "nn.pooling", "nn.dense",
+        "losses", "optim", "nn.layer", "nn.initializers", "nn.conv", "nn.pooling", "nn.averaging",
+        "nn.separable", "nn.dense",
         "nn.activation", "nn.dropout", "nn.sequential", "nn.fit", "nn.files",
     ]
 ]

@@ -7,7 +7,22 @@ In float64 a central difference with step 1e-6 agrees with the true derivative t
 import numpy as np
 import pytest
 
-from fastconv import Conv2D, Dense, Dropout, Flatten, MaxPool, ReLU, Sequential, Softmax
+from fastconv import (
+    AdaptiveAvgPool,
+    AvgPool,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    MaxPool,
+    ReLU,
+    SeparableConv2D,
+    Sequential,
+    Softmax,
+)
 from fastconv import functional as F
 
 LAYERS = {
@@ -17,6 +32,23 @@ LAYERS = {
     "conv groups": (Conv2D(4, 3, groups=2, dilation=(2, 1), padding=((1, 2), (0, 1))), (4, 6, 5)),
     "pool": (MaxPool(2), (2, 5, 6)),
     "pool overlapping": (MaxPool(3, stride=2, padding=1), (2, 5, 6)),
+    "pool dilated": (MaxPool(2, stride=2, dilation=2, ceil_mode=True), (2, 6, 6)),
+    "average": (AvgPool(2), (2, 5, 6)),
+    "average border": (
+        AvgPool(3, stride=2, padding=1, ceil_mode=True, count_include_pad=False),
+        (2, 6, 5),
+    ),
+    "adaptive average": (AdaptiveAvgPool((2, 3)), (2, 5, 7)),
+    "global average": (GlobalAvgPool(), (3, 4, 5)),
+    "global max": (GlobalMaxPool(), (3, 4, 5)),
+    "depthwise": (DepthwiseConv2D(3, padding="same", stride=2), (3, 5, 6)),
+    "depthwise multiplier": (DepthwiseConv2D((2, 3), depth_multiplier=2, dilation=2), (2, 6, 7)),
+    "depthwise relu": (DepthwiseConv2D(3, padding=1, activation="relu"), (3, 5, 4)),
+    "separable": (SeparableConv2D(4, 3, padding=1, stride=(1, 2)), (3, 5, 6)),
+    "separable multiplier": (
+        SeparableConv2D(4, 3, depth_multiplier=2, bias=False, activation="relu"),
+        (2, 5, 6),
+    ),
     "dense": (Dense(4), (7,)),
     "dense relu": (Dense(4, activation="relu"), (7,)),
     "dense without bias": (Dense(4, bias=False), (7,)),

@@ -3,7 +3,22 @@
 import numpy as np
 import pytest
 
-from fastconv import Conv2D, Dense, Dropout, Flatten, MaxPool, ReLU, Sequential, Softmax
+from fastconv import (
+    AdaptiveAvgPool,
+    AvgPool,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    MaxPool,
+    ReLU,
+    SeparableConv2D,
+    Sequential,
+    Softmax,
+)
 from fastconv import functional as F
 from fastconv import training as T
 
@@ -29,6 +44,13 @@ def images(*shape):
         ),
         (MaxPool(2), "MaxPool(2)"),
         (MaxPool((3, 2), stride=2, padding=1), "MaxPool((3, 2), stride=2, padding=1)"),
+        (MaxPool(2, dilation=2, ceil_mode=True), "MaxPool(2, dilation=2, ceil_mode=True)"),
+        (AvgPool(2, count_include_pad=False), "AvgPool(2, count_include_pad=False)"),
+        (AdaptiveAvgPool((2, 1)), "AdaptiveAvgPool((2, 1))"),
+        (GlobalAvgPool(), "GlobalAvgPool()"),
+        (GlobalMaxPool(), "GlobalMaxPool()"),
+        (DepthwiseConv2D(3, depth_multiplier=2), "DepthwiseConv2D(3, depth_multiplier=2)"),
+        (SeparableConv2D(8, (1, 3), bias=False), "SeparableConv2D(8, (1, 3), bias=False)"),
         (Dense(10, activation="relu"), "Dense(10, activation='relu')"),
         (Dropout(0.5), "Dropout(0.5)"),
         (Flatten(), "Flatten()"),
@@ -201,3 +223,33 @@ def test_the_relu_of_a_pooled_convolution_is_masked_once(monkeypatch):
     assert (dhidden[hidden == 0] != 0).any()
     conv.backward(dhidden, need_dx=False)
     np.testing.assert_allclose(conv.grads["bias"], (dhidden * (hidden > 0)).sum(axis=(0, 2, 3)))
+
+
+def test_parts_of_convolutions():
+    """Depthwise is a convolution with as many groups as channels; separable is two of them."""
+    x = images(2, 6, 9, 8)
+    depthwise = built(DepthwiseConv2D(3, depth_multiplier=2, padding="same"), (6, 9, 8))
+    assert depthwise.multiply_adds == 9 * 8 * 12 * 9
+    grouped = built(Conv2D(12, 3, groups=6, padding="same"), (6, 9, 8))
+    for name, value in depthwise.params.items():
+        np.testing.assert_array_equal(value, grouped.params[name])
+    np.testing.assert_array_equal(depthwise.forward(x), grouped.forward(x))
+
+    separable = built(SeparableConv2D(4, 3, stride=2, activation="relu"), (6, 9, 8))
+    assert separable.multiply_adds == 4 * 3 * (6 * 9 + 6 * 4)
+    middle = F.conv2d(x, separable.params["depthwise"], stride=2, groups=6)
+    expected = F.conv2d(
+        middle, separable.params["pointwise"], separable.params["bias"], activation="relu"
+    )
+    np.testing.assert_array_equal(separable.forward(x), expected)
+
+
+@pytest.mark.parametrize("layer", [GlobalAvgPool(), GlobalMaxPool()])
+def test_global_pooling_answers_in_the_order_of_its_input(layer):
+    x = images(2, 6, 9, 8)
+    for images_ in (x, F.as_channels_last(x)):
+        y = layer.forward(images_, training=True)
+        assert y.shape == (2, 6)
+        assert layer.backward(y).strides == images_.strides
+        layer.forward(images_, training=True)
+        assert layer.backward(y, need_dx=False) is None

@@ -9,6 +9,7 @@
 #include "roof.inc.h"
 #include "update.inc.h"
 #include "softmax.inc.h"
+#include "mix.inc.h"
 
 #define FC_EMIT(mr, nr) \
     static void FC_N(tile_##mr##x##nr)(const fc_tile *t) { FC_N(tile_body)(t, mr, nr, 0); }
@@ -57,6 +58,7 @@ const fc_leaves FC_N(leaves) = {
     .adam = FC_N(adam),
     .softmax_loss = FC_N(softmax_loss),
     .scale = FC_N(scale),
+    .mix = FC_N(mix),
 };
 #undef FC_COUNT
 #undef FC_ENTRY

@@ -172,6 +172,23 @@ typedef struct {
 
 typedef void (*fc_softmax_loss_fn)(const fc_softmax_loss *s);
 
+/* n outputs, each a weighted sum of a few inputs of `channels` values.  For j < n, c < channels:
+ *
+ *   y[j*channels + c] = (sum over start[j] <= t < start[j + 1] of
+ *                        weight[t] * x[index[t]*pitch + c]) / (divisor[j] * divide)
+ *
+ * summed in the order of t; without inputs it is `fill`.  `divisor` NULL: nothing is divided. */
+typedef struct {
+    const void *x;
+    void *y;
+    const ptrdiff_t *start, *index;
+    const void *weight, *divisor;
+    double divide, fill;
+    ptrdiff_t n, channels, pitch;
+} fc_mix;
+
+typedef void (*fc_mix_fn)(const fc_mix *m);
+
 /* n rounds of FC_ROOF_FMAS independent vector FMAs in registers: the peak to measure tiles by. */
 typedef double (*fc_roof_fn)(ptrdiff_t n);
 
@@ -198,6 +215,7 @@ typedef struct fc_leaves {
     fc_adam_fn adam;
     fc_softmax_loss_fn softmax_loss;
     fc_scale_fn scale;
+    fc_mix_fn mix;
 } fc_leaves;
 
 typedef struct {
