@@ -4,12 +4,13 @@
 - ``conv.py``, ``separable.py``, ``pooling.py``, ``averaging.py``, ``dense.py``,
   ``activation.py``, ``dropout.py``: the layers, each a few lines around a function of
   ``fastconv.functional``; ``initializers.py``: first kernels.
-- ``sequential.py``: the model, a chain of layers.
+- ``containers.py``: layers made of layers. ``sequential.py``: the model, a chain of layers.
 - ``fit.py``: the loops over batches. ``files.py``: the file format.
 """
 
 from .activation import ReLU, Softmax
 from .averaging import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool
+from .containers import Concat, Container, Residual
 from .conv import Conv2D
 from .dense import Dense, Flatten
 from .dropout import Dropout
@@ -22,6 +23,8 @@ from .sequential import Sequential
 __all__ = [
     "AdaptiveAvgPool",
     "AvgPool",
+    "Concat",
+    "Container",
     "Conv2D",
     "Dense",
     "DepthwiseConv2D",
@@ -34,6 +37,7 @@ __all__ = [
     "MaxPool",
     "Parameter",
     "ReLU",
+    "Residual",
     "SeparableConv2D",
     "Sequential",
     "Softmax",

@@ -2,8 +2,9 @@
 
 The file is an uncompressed zip of ``.npy`` arrays, so ``numpy.load`` opens it and so does any
 zip tool. The entry ``model`` is JSON text as bytes: the format's name and version, the layers
-with their constructor arguments, input shape, dtype and metadata. The other entries are the
-parameters, little-endian, under the names that ``Sequential.parameters`` gives them.
+with their constructor arguments (a layer among them is described in the same way), input shape,
+dtype and metadata. The other entries are the parameters and the layers' state, little-endian,
+under the names that ``Sequential.weights`` gives them.
 
 A file is not trusted. Layers are looked up in a fixed table, nothing is imported or evaluated by
 name, and every size is compared with the bytes that are really there before memory is asked for.
@@ -27,10 +28,11 @@ from numpy.typing import NDArray
 
 from .activation import ReLU, Softmax
 from .averaging import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool
+from .containers import Concat, Residual
 from .conv import Conv2D
 from .dense import Dense, Flatten
 from .dropout import Dropout
-from .layer import Layer
+from .layer import Layer, join
 from .pooling import MaxPool
 from .separable import DepthwiseConv2D, SeparableConv2D
 
@@ -41,7 +43,7 @@ FORMAT = "fastconv.Sequential"
 VERSION = 1
 LAYERS: tuple[type[Layer], ...] = (
     Conv2D, DepthwiseConv2D, SeparableConv2D, MaxPool, AvgPool, AdaptiveAvgPool, GlobalAvgPool,
-    GlobalMaxPool, Dense, Flatten, ReLU, Softmax, Dropout,
+    GlobalMaxPool, Dense, Flatten, ReLU, Softmax, Dropout, Residual, Concat,
 )  # fmt: skip
 # What reading a damaged or hostile file can end in, once it has been opened.
 DAMAGE = (
@@ -63,19 +65,26 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
         "version": VERSION,
         "dtype": model.dtype.name,
         "input_shape": model.input_shape,
-        "layers": [{"layer": type(layer).__name__, **layer.config()} for layer in model.layers],
+        "layers": model.layers,
         "metadata": model.metadata,
     }
-    text = json.dumps(description, default=index).encode()
+    text = json.dumps(description, default=_describe).encode()
     if len(text) > LONGEST_DESCRIPTION:
         raise ValueError(
             f"metadata: expected a description of at most {LONGEST_DESCRIPTION} bytes, "
             f"got {len(text)}"
         )
     entries = {"model": np.frombuffer(text, np.uint8)}
-    for name, value, _ in model.parameters():
+    for name, value in model.named_arrays():
         entries[name] = value.astype(value.dtype.newbyteorder("<"), copy=False)
     _write_whole(os.path.realpath(path), entries)
+
+
+def _describe(value: Any) -> Any:
+    """Say what JSON cannot: a layer, or an integer of NumPy's."""
+    if isinstance(value, Layer):
+        return {"layer": type(value).__name__, **value.config()}
+    return index(value)
 
 
 def _write_whole(path: str, entries: dict[str, NDArray]) -> None:
@@ -156,19 +165,18 @@ def _restore(
             f"version {description['version']!r}"
         )
     model = cls(
-        [_layer(config, table) for config in description["layers"]],
-        seed=seed,
-        dtype=description["dtype"],
+        _restored(description["layers"], table), seed=seed, dtype=description["dtype"]
     )
-    for position, layer in enumerate(model.layers):
-        prefix = f"{position}."
+    layers = list(model.walk())
+    for path, layer in reversed(layers):  # a layer's arrays have longer paths than its parent's
+        prefix = join(path, "")
         layer.from_file = {
             name.removeprefix(prefix): entries.pop(name)
             for name in list(entries)
-            if name.startswith(prefix)
+            if name.startswith(prefix) and path
         }
     model.build(tuple(description["input_shape"]))
-    for layer in model.layers:
+    for _, layer in layers:
         if layer.from_file:
             raise ValueError(f"{layer!r} has no parameter {min(layer.from_file)!r}")
         layer.from_file = None
@@ -178,14 +186,14 @@ def _restore(
     return model
 
 
-def _layer(config: dict[str, Any], table: dict[str, type[Layer]]) -> Layer:
-    arguments = {name: _tuples(value) for name, value in config.items()}
+def _restored(value: Any, table: dict[str, type[Layer]]) -> Any:
+    """Make layers of their descriptions, and undo JSON's turning of tuples into lists."""
+    if isinstance(value, list):
+        return tuple(_restored(item, table) for item in value)
+    if not isinstance(value, dict) or "layer" not in value:
+        return value
+    arguments = {key: _restored(item, table) for key, item in value.items()}
     name = arguments.pop("layer")
     if name not in table:
         raise ValueError(f"unknown layer {name!r}; a class of your own is named by layers=")
-    return table[name](**arguments)
-
-
-def _tuples(value: Any) -> Any:
-    """Undo JSON's turning of tuples into lists."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    return table[name].from_config(arguments)

@@ -16,6 +16,13 @@ model asks: can this layer mask for the one before it (``takes_relu``)? Does tha
 (``hand_over_relu``)? Then the layer takes the mask (``take_relu``). The agreement lives in
 ``saved`` on both sides and so lasts for one step. Layers that know nothing of it take no part.
 
+**Layers hold arrays, and may hold layers.** ``params`` are the arrays an optimizer moves,
+``state`` those that a forward pass moves (running statistics, say); together they are the layer's
+*weights*, which files keep. A layer that is made of others (``containers.py``) names them in
+``children``. An array's name in the model is the path to it: ``"3.body.0.kernel"``.
+
+A layer changes neither the x nor the dy it is given: others may have been given the same array.
+
 Constructor arguments are kept as attributes of the same names. That one habit gives every layer,
 also a user's own, its ``repr`` and its description in a saved file.
 """
@@ -23,7 +30,8 @@ also a user's own, its ``repr`` and its description in a saved file.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,8 +61,13 @@ class Layer:
         The parameters, filled by `build`. Optimizers change them in place.
     grads : dict of str to ndarray
         Gradients under the same names, replaced by every `backward`.
+    state : dict of str to ndarray
+        Arrays that are kept with the model but not trained, filled by `build` and changed in
+        place by training forward passes.
     multiply_adds : int
         Multiplications with an addition in one forward pass of one sample; known after `build`.
+    output_shape : tuple of int or None
+        What `build` returned, noted by the model.
     takes_relu : bool
         Whether `backward` can mask for a ReLU that ends the layer before.
     """
@@ -64,7 +77,9 @@ class Layer:
     def __init__(self) -> None:
         self.params: dict[str, NDArray] = {}
         self.grads: dict[str, NDArray] = {}
+        self.state: dict[str, NDArray] = {}
         self.multiply_adds = 0
+        self.output_shape: Shape | None = None
         self.saved: Any = None
         self.from_file: dict[str, NDArray] | None = None
 
@@ -101,18 +116,112 @@ class Layer:
         A layer has it already when it comes from another model. While a file is loaded, nothing
         is made: the file has to bring every parameter, in the shape that this model needs.
         """
+        return self._add(self.params, "parameter", name, shape, initial)
+
+    def add_state(self, name: str, shape: Shape, initial: Callable[[], NDArray]) -> NDArray:
+        """Return the array `name` of `state`, under the rules of `add_parameter`."""
+        return self._add(self.state, "state", name, shape, initial)
+
+    def _add(
+        self,
+        arrays: dict[str, NDArray],
+        kind: str,
+        name: str,
+        shape: Shape,
+        initial: Callable[[], NDArray],
+    ) -> NDArray:
+        what = f"{type(self).__name__}: {kind} {name!r}"
         if self.from_file is not None and name in self.from_file:
-            self.params[name] = self.from_file.pop(name)
+            arrays[name] = self.from_file.pop(name)
         elif self.from_file is not None:
-            raise ValueError(f"{type(self).__name__}: parameter {name!r}: missing in the file")
-        elif name not in self.params:
-            self.params[name] = initial()
-        if self.params[name].shape != shape:
-            raise ValueError(
-                f"{type(self).__name__}: parameter {name!r}: expected shape {shape}, "
-                f"got {self.params[name].shape}"
-            )
-        return self.params[name]
+            raise ValueError(f"{what}: missing in the file")
+        elif name not in arrays:
+            arrays[name] = initial()
+        if arrays[name].shape != shape:
+            raise ValueError(f"{what}: expected shape {shape}, got {arrays[name].shape}")
+        return arrays[name]
+
+    def children(self) -> dict[str, Layer]:
+        """Return the layers this one is made of, by name."""
+        return {}
+
+    def walk(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """Yield this layer and all below it with their paths, each before its children."""
+        yield path, self
+        for name, child in self.children().items():
+            yield from child.walk(join(path, name))
+
+    def parameters(self) -> list[Parameter]:
+        """Return (name, value, grad) of every parameter; names are paths like ``"0.kernel"``.
+
+        `value` is the array the layer uses: changing it in place changes the model. `grad` is
+        None before the first `backward`.
+        """
+        return [
+            Parameter(join(path, name), value, layer.grads.get(name))
+            for path, layer in self.walk()
+            for name, value in layer.params.items()
+        ]
+
+    def weights(self) -> dict[str, NDArray]:
+        """Return copies of all parameters and all state by name: what `set_weights` takes back.
+
+        Examples
+        --------
+        >>> from fastconv import Dense, Sequential
+        >>> model = Sequential([Dense(3, activation="relu"), Dense(2)], input_shape=(4,))
+        >>> [(name, value.shape) for name, value in model.weights().items()]
+        [('0.kernel', (3, 4)), ('0.bias', (3,)), ('1.kernel', (2, 3)), ('1.bias', (2,))]
+        """
+        return {name: value.copy() for name, value in self.named_arrays()}
+
+    def named_arrays(self) -> Iterator[tuple[str, NDArray]]:
+        """Yield the arrays in use, parameters and state, with their names."""
+        for path, layer in self.walk():
+            for name, value in (*layer.params.items(), *layer.state.items()):
+                yield join(path, name), value
+
+    def set_weights(self, weights: Mapping[str, Any]) -> None:
+        """Copy arrays into the parameters and the state, all of them or none.
+
+        Parameters
+        ----------
+        weights : mapping of str to array_like
+            The names and shapes that `weights` returns, no more and no fewer. Values are
+            converted to the model's type.
+
+        Raises
+        ------
+        ValueError
+            If names are missing or unknown, or a shape is another one.
+
+        Examples
+        --------
+        >>> from fastconv import Dense, Sequential
+        >>> first, second = (Sequential([Dense(2)], input_shape=(4,)) for _ in range(2))
+        >>> second.set_weights(first.weights())
+        >>> bool((second.layers[0].params["kernel"] == first.layers[0].params["kernel"]).all())
+        True
+        """
+        arrays = dict(self.named_arrays())
+        if not arrays and weights:
+            raise ValueError("set_weights: the model has no weights yet; build it first")
+        for names, fault in (
+            (arrays.keys() - weights.keys(), "missing"),
+            (weights.keys() - arrays.keys(), "unknown"),
+        ):
+            if names:
+                raise ValueError(f"weights: {fault} names: {', '.join(sorted(names))}")
+        values = {name: np.asarray(value) for name, value in weights.items()}
+        for name, value in values.items():
+            if value.dtype.kind not in "biuf":
+                raise TypeError(f"weights: {name!r}: expected real numbers, got {value.dtype}")
+            if value.shape != arrays[name].shape:
+                raise ValueError(
+                    f"weights: {name!r}: expected shape {arrays[name].shape}, got {value.shape}"
+                )
+        for name, value in values.items():
+            arrays[name][...] = value
 
     def take_saved(self) -> Any:
         """Hand over what the last training forward kept."""
@@ -125,17 +234,44 @@ class Layer:
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {name: getattr(self, name) for name in arguments_of(type(self))}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Layer:
+        """Make a layer from what `config` returned."""
+        arguments = dict(config)
+        several: tuple[Any, ...] = ()
+        for name, parameter in arguments_of(cls).items():
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                several = tuple(arguments.pop(name))
+        return cls(*several, **arguments)
 
     def __repr__(self) -> str:
-        parts = []
-        for name, parameter in inspect.signature(type(self)).parameters.items():
+        parts: list[str] = []
+        for name, parameter in arguments_of(type(self)).items():
             value = getattr(self, name)
-            if parameter.kind is not parameter.KEYWORD_ONLY:
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                parts += map(repr, value)
+            elif parameter.default is parameter.empty:
                 parts.append(repr(value))
             elif value != parameter.default:
                 parts.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles take along: all but what the last step left behind."""
+        return self.__dict__ | {"saved": None, "grads": {}}
+
+
+@cache
+def arguments_of(cls: Any) -> Mapping[str, inspect.Parameter]:
+    """The constructor's arguments, found out once: layers ask for their `config` in every step."""
+    return inspect.signature(cls).parameters
+
+
+def join(path: str, name: str) -> str:
+    """The path to `name` below `path`."""
+    return f"{path}.{name}" if path else name
 
 
 def check_activation(activation: str | None) -> str | None:

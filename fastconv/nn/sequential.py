@@ -1,4 +1,4 @@
-"""A chain of layers: the model.
+"""A chain of layers: the model, and a layer of larger models.
 
 `Sequential` holds the layers, gives them their shapes, and runs them forwards and backwards. All
 loops over batches are in ``fit.py``, the file format is in ``files.py``; the methods here open
@@ -6,7 +6,8 @@ onto them.
 
 Activations are kept channels-last between layers, the order in which the engine's tiles read
 contiguous memory. A batch is brought to that order once, on the way in; every layer answers in
-the order it was given.
+the order it was given. A chain inside another model finds its batches in that order already, and
+uses the outer model's random numbers and type.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ from fastconv.optim import Optimizer
 
 from . import files
 from . import fit as loops
-from .layer import Layer, Parameter, Shape, positive_int
+from .containers import Container
+from .layer import Layer, Shape, join, positive_int
 
 
-class Sequential:
-    """A model that is a chain of layers.
+class Sequential(Container):
+    """A model that is a chain of layers; in another model, a layer that is a chain.
 
     Parameters
     ----------
     layers : iterable of Layer
-        In order. Each layer object may stand in the chain once.
+        In order. Each layer object may stand in a model once.
     input_shape : tuple of int, optional
         Shape of one sample, ``(C, H, W)`` or ``(features,)``. Without it the model takes the
         shape of the first batch it meets.
@@ -73,54 +75,66 @@ class Sequential:
         seed: int | np.random.Generator | None = None,
         dtype: str = "float32",
     ) -> None:
+        super().__init__()
         self.layers = list(layers)
-        for layer in self.layers:
-            if not isinstance(layer, Layer):
-                raise TypeError(f"layers: expected Layer objects, got {layer!r}")
-        if not self.layers or len(set(map(id, self.layers))) < len(self.layers):
-            raise ValueError("layers: expected at least one, and each layer object only once")
+        if not self.layers:
+            raise ValueError("layers: expected at least one")
+        self.check_children()
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
         self.dtype = np.dtype(dtype)
         self.rng = np.random.default_rng(seed)
         self.metadata: dict[str, Any] = {}
         self.input_shape: Shape | None = None
-        self._shapes: list[Shape] = []
         if input_shape is not None:
             self.build(input_shape)
 
-    def build(self, input_shape: Shape) -> None:
+    def children(self) -> dict[str, Layer]:
+        return {str(position): layer for position, layer in enumerate(self.layers)}
+
+    def build(
+        self,
+        input_shape: Shape,
+        rng: np.random.Generator | None = None,
+        dtype: np.dtype | None = None,
+    ) -> Shape:
         """Give every layer its input's shape, which makes the parameters.
 
         Parameters
         ----------
         input_shape : tuple of int
             Shape of one sample.
+        rng, dtype
+            Given by the model that this chain is a layer of.
+
+        Returns
+        -------
+        tuple of int
+            Shape of the result for one sample.
 
         Raises
         ------
         ValueError
             If the model is built already, or a layer cannot take the shape it is given.
         """
-        if self.input_shape is not None:
+        if rng is not None and dtype is not None:
+            self.rng, self.dtype = rng, dtype
+        elif self.input_shape is not None:
             raise ValueError(f"build: the model is built already, for {self.input_shape}")
         sample = shape = tuple(positive_int("input_shape", size) for size in input_shape)
-        shapes = []
-        for position, layer in enumerate(self.layers):
-            shape = tuple(layer.build(shape, self.rng, self.dtype))
-            shapes.append(shape)
-            for name, value in layer.params.items():
+        self.multiply_adds = 0
+        for layer in self.layers:
+            shape = self.build_child(layer, shape, self.rng, self.dtype)
+        for path, layer in self.walk():
+            for name, value in (*layer.params.items(), *layer.state.items()):
                 if value.dtype != self.dtype or not value.flags.c_contiguous:
                     raise ValueError(
-                        f"layer {position}, {layer!r}: parameter {name!r}: expected a "
-                        f"C-contiguous array of {self.dtype}, got strides {value.strides} "
-                        f"of {value.dtype}"
+                        f"{layer!r}: {join(path, name)}: expected a C-contiguous array of "
+                        f"{self.dtype}, got strides {value.strides} of {value.dtype}"
                     )
-        self.input_shape, self._shapes = sample, shapes
-
-    @property
-    def output_shape(self) -> Shape | None:
-        return self._shapes[-1] if self._shapes else None
+        self.takes_relu = self.layers[0].takes_relu
+        self.input_shape, self.output_shape = sample, shape
+        return shape
 
     def forward(self, x: ArrayLike, *, training: bool = False) -> NDArray:
         """Run a batch through the layers.
@@ -146,6 +160,12 @@ class Sequential:
                 layer.take_relu()
             before = layer
         return y
+
+    def hand_over_relu(self) -> bool:
+        return self.layers[-1].hand_over_relu()
+
+    def take_relu(self) -> None:
+        self.layers[0].take_relu()
 
     def _checked(self, x: ArrayLike) -> NDArray:
         """Return x as an array of samples that the model takes; build the model for the first."""
@@ -176,24 +196,12 @@ class Sequential:
         """
         layers = self.layers
         if not need_dx:
-            with_params = (i for i, layer in enumerate(layers) if layer.params)
+            with_params = (i for i, layer in enumerate(layers) if layer.parameters())
             layers = layers[next(with_params, len(layers)) :]
         gradient: Any = dy
         for layer in reversed(layers):
             gradient = layer.backward(gradient, need_dx=need_dx or layer is not layers[0])
         return gradient if need_dx else None
-
-    def parameters(self) -> list[Parameter]:
-        """Return (name, value, grad) of every parameter; names are like ``"0.kernel"``.
-
-        `value` is the array the model uses: changing it in place changes the model. `grad` is
-        None before the first `backward`.
-        """
-        return [
-            Parameter(f"{position}.{name}", value, layer.grads.get(name))
-            for position, layer in enumerate(self.layers)
-            for name, value in layer.params.items()
-        ]
 
     def summary(self) -> str:
         """Return a table of layers, output shapes, parameters and multiply-adds per sample.
@@ -213,15 +221,17 @@ class Sequential:
             raise ValueError(
                 "summary: the model has no shapes yet; give it input_shape= or a first batch"
             )
-        names = ["layer", *map(repr, self.layers), "total"]
-        shapes = ["output shape", *map(str, self._shapes), ""]
-        sizes = [sum(value.size for value in layer.params.values()) for layer in self.layers]
-        work = [layer.multiply_adds for layer in self.layers]
+        rows: list[tuple[str, str, int, int]] = []
+        for name, child in self.children().items():
+            rows += _rows(name, child)
+        total = sum(value.size for _, value, _ in self.parameters())
+        rows.append(("total", "", total, self.multiply_adds))
+        sizes, work = ([row[column] for row in rows] for column in (2, 3))
         columns = [
-            names,
-            shapes,
-            ["parameters", *(f"{size:,}" for size in [*sizes, sum(sizes)])],
-            ["multiply-adds", *(f"{count:,}" for count in [*work, sum(work)])],
+            ["layer", *(row[0] for row in rows)],
+            ["output shape", *(row[1] for row in rows)],
+            ["parameters", *(f"{size:,}" for size in sizes)],
+            ["multiply-adds", *(f"{count:,}" for count in work)],
         ]
         widths = [max(map(len, column)) for column in columns]
         lines = [
@@ -373,7 +383,27 @@ class Sequential:
         ValueError
             If the file is not such a file, is damaged, or disagrees with itself.
         """
-        return files.load(cls, path, layers=layers, seed=seed)
+        return files.load(cls, path, layers=(Sequential, *layers), seed=seed)
+
+    def config(self) -> dict[str, Any]:
+        return {"layers": self.layers}
 
     def __repr__(self) -> str:
         return f"Sequential([{', '.join(map(repr, self.layers))}])"
+
+
+def _rows(name: str, layer: Layer) -> list[tuple[str, str, int, int]]:
+    """A layer's own row of the summary, and below it, set in, those of its children."""
+    children = layer.children()
+    title = repr(layer)
+    if children:
+        activation = getattr(layer, "activation", None)
+        title = type(layer).__name__ + (f", {activation}" if activation else "")
+    if not name.isdecimal():
+        title = f"{name}: {title}"
+    own = layer.multiply_adds - sum(child.multiply_adds for child in children.values())
+    size = sum(value.size for value in layer.params.values())
+    rows = [(title, str(layer.output_shape), size, own)]
+    for below, child in children.items():
+        rows += [(f"  {row[0]}", *row[1:]) for row in _rows(below, child)]
+    return rows

@@ -128,7 +128,7 @@ def test_layers_moved_to_another_model_keep_what_they_learned():
     [
         (lambda: Sequential([]), ValueError, "at least one"),
         (lambda: Sequential([ReLU()] * 2), ValueError, "each layer object only once"),
-        (lambda: Sequential([ReLU]), TypeError, "layers: expected Layer objects, got <class"),
+        (lambda: Sequential([ReLU]), TypeError, "Sequential: 0: expected a Layer, got <class"),
         (lambda: small(dtype="float16"), ValueError, "dtype: expected 'float32' or 'float64'"),
         (lambda: small(input_shape=(3, 8, 0)), ValueError, "input_shape: expected a positive"),
         (lambda: small(input_shape=(3, 8.5, 8)), ValueError, "input_shape: expected a positive"),
@@ -153,5 +153,5 @@ def test_a_layer_with_parameters_of_another_type_is_refused():
             self.add_parameter("scale", (), lambda: np.ones(()))
             return input_shape
 
-    with pytest.raises(ValueError, match=r"layer 0, Scale\(\): parameter 'scale': expected a C-"):
+    with pytest.raises(ValueError, match=r"Scale\(\): 0.scale: expected a C-"):
         Sequential([Scale()], input_shape=(3,))
