@@ -31,8 +31,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +72,11 @@ class Layer:
     """
 
     takes_relu = False
+    # The constructor's arguments, found out once for every class.
+    arguments: ClassVar[Mapping[str, inspect.Parameter]] = {}
+
+    def __init_subclass__(cls) -> None:
+        cls.arguments = inspect.signature(cls).parameters
 
     def __init__(self) -> None:
         self.params: dict[str, NDArray] = {}
@@ -233,22 +237,22 @@ class Layer:
         return saved
 
     def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {name: getattr(self, name) for name in arguments_of(type(self))}
+        """Return what the constructor was given."""
+        return {name: getattr(self, name) for name in self.arguments}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Layer:
         """Make a layer from what `config` returned."""
         arguments = dict(config)
         several: tuple[Any, ...] = ()
-        for name, parameter in arguments_of(cls).items():
+        for name, parameter in cls.arguments.items():
             if parameter.kind is parameter.VAR_POSITIONAL:
                 several = tuple(arguments.pop(name))
         return cls(*several, **arguments)
 
     def __repr__(self) -> str:
         parts: list[str] = []
-        for name, parameter in arguments_of(type(self)).items():
+        for name, parameter in self.arguments.items():
             value = getattr(self, name)
             if parameter.kind is parameter.VAR_POSITIONAL:
                 parts += map(repr, value)
@@ -261,12 +265,6 @@ class Layer:
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles take along: all but what the last step left behind."""
         return self.__dict__ | {"saved": None, "grads": {}}
-
-
-@cache
-def arguments_of(cls: Any) -> Mapping[str, inspect.Parameter]:
-    """The constructor's arguments, found out once: layers ask for their `config` in every step."""
-    return inspect.signature(cls).parameters
 
 
 def join(path: str, name: str) -> str:
