@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastconv import functional as F
+from fastconv.arguments import as_array
 
 Loss = Callable[[NDArray, NDArray], tuple[float, NDArray]]
 
 
-def mean_squared_error(outputs: NDArray, targets: NDArray) -> tuple[float, NDArray]:
+def mean_squared_error(outputs: ArrayLike, targets: ArrayLike) -> tuple[float, NDArray]:
     """Mean over all elements of (outputs - targets)², and its gradient.
 
     Parameters
@@ -39,6 +40,7 @@ def mean_squared_error(outputs: NDArray, targets: NDArray) -> tuple[float, NDArr
     >>> mean_squared_error(np.array([[1.0, 3.0]]), np.array([[1.0, 1.0]]))
     (2.0, array([[0., 2.]]))
     """
+    outputs, targets = as_array(outputs, "outputs"), as_array(targets, "targets")
     if targets.shape != outputs.shape:
         raise ValueError(f"targets: expected shape {outputs.shape}, got {targets.shape}")
     difference = np.subtract(outputs, targets, dtype=outputs.dtype)

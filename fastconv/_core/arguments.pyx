@@ -18,6 +18,8 @@ from cpython.long cimport PyLong_CheckExact
 
 import numpy as np
 
+from fastconv.arguments import as_array
+
 from fastconv._core.pack cimport Image
 from fastconv._core.geometry cimport Geometry
 from fastconv._core.memory cimport new_array
@@ -60,15 +62,7 @@ cdef int pair(object value, str name, Py_ssize_t least, Py_ssize_t* h, Py_ssize_
 
 cdef cnp.ndarray array(object value, str name):
     """The argument as an ndarray."""
-    if type(value) is np.ndarray:
-        return value
-    if value is None:
-        raise TypeError(f"{name}: expected an array, got None")
-    try:
-        return np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(
-            f"{name}: expected an array, got {type(value).__name__}: {error}") from None
+    return value if type(value) is np.ndarray else as_array(value, name)
 
 
 cdef int float_type(list arrays, list names) except -1:
@@ -249,7 +243,7 @@ cdef int check_out(
     if not cnp.PyArray_ISWRITEABLE(target):
         raise ValueError(f"{name}: expected a writable array, got a read-only one")
     for value, other in zip(inputs, names):
-        if value is not None and np.may_share_memory(target, value):
+        if value is not None and np.may_share_memory(target, array(value, other)):
             raise ValueError(f"{name}: expected memory apart from {other}'s, got an overlap")
     return 0
 

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t
 
 import numpy as np
 
-from fastconv._core.arguments cimport contiguous, shape_text
+from fastconv._core.arguments cimport array, contiguous, shape_text
 from fastconv._core.isa cimport fc_leaves, fc_softmax_loss, leaves
 from fastconv._core.memory cimport Block, new_array, take
 from fastconv._core.threads cimport parallel_for, team_size
@@ -50,7 +50,7 @@ def cross_entropy(cnp.ndarray logits, labels_):
         raise ValueError(f"logits: expected shape (N, classes) with N >= 1, got "
                          f"{shape_text(logits)}")
     N, classes = logits.shape[0], logits.shape[1]
-    labels = np.asarray(labels_)
+    labels = array(labels_, "labels")
     if not cnp.PyTypeNum_ISINTEGER(cnp.PyArray_TYPE(labels)):
         raise TypeError(f"labels: expected an integer array, got dtype {labels.dtype}")
     if labels.ndim != 1 or labels.shape[0] != N:

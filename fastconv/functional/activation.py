@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv._core import elementwise as _elementwise
+from fastconv.arguments import as_array
 
 from .types import Array
 
@@ -105,10 +106,7 @@ def log_softmax(x: ArrayLike) -> Array:
 
 def scores(x: ArrayLike, name: str) -> Array:
     """A float array of at least one class."""
-    try:
-        values = np.asarray(x)
-    except ValueError as error:
-        raise ValueError(f"{name}: expected an array: {error}") from None
+    values = as_array(x, name)
     if values.dtype.kind in "biu" or values.dtype.newbyteorder("=") == np.float64:
         values = np.asarray(values, dtype=np.float64, order="C")
     elif values.dtype.newbyteorder("=") in (np.float16, np.float32):

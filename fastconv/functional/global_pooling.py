@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from fastconv._core import average as _average
 from fastconv._core import pooling as _pooling
 from fastconv._core import unpooling as _unpooling
+from fastconv.arguments import as_array
 
 from .types import Array
 
@@ -140,7 +141,7 @@ def global_max_pool2d_backward(
 
 def _planes(name: str, values: ArrayLike, input_shape: Any, channels_last: bool) -> Array:
     """Values (N, C) or (C,) as planes of one pixel, in a memory order."""
-    values = np.asarray(values)
+    values = as_array(values, name)
     if not isinstance(channels_last, (bool, np.bool_)):
         raise TypeError(f"channels_last: expected a bool, got {channels_last!r}")
     if values.ndim not in (1, 2):

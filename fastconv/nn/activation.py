@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import functional as F
+from fastconv.arguments import as_array
 
 from .layer import Layer, Shape
 
@@ -35,7 +36,7 @@ class ReLU(Layer):
         (y,) = self.take_saved()
         if not need_dx:
             return None
-        return dy if y is None else F.relu_backward(dy, y)
+        return as_array(dy, "dy") if y is None else F.relu_backward(dy, y)
 
 
 class Softmax(Layer):
@@ -67,5 +68,5 @@ class Softmax(Layer):
         return y
 
     def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
-        y = self.take_saved()
+        y, dy = self.take_saved(), as_array(dy, "dy")
         return y * (dy - (dy * y).sum(axis=1, keepdims=True)) if need_dx else None

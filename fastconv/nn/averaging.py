@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import functional as F
+from fastconv.arguments import as_array
 
 from .layer import Layer, Shape, check_image_shape
 
@@ -52,6 +53,7 @@ class AvgPool(Layer):
         return self.forward(np.empty((0, *input_shape), dtype)).shape[1:]
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        x = as_array(x, "x")
         if training:
             self.saved = x.shape
         return F.avg_pool2d(x, **self.config())
@@ -85,6 +87,7 @@ class AdaptiveAvgPool(Layer):
         return self.forward(np.empty((0, *input_shape), dtype)).shape[1:]
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        x = as_array(x, "x")
         if training:
             self.saved = x.shape
         return F.adaptive_avg_pool2d(x, self.output_size)
@@ -109,6 +112,7 @@ class GlobalAvgPool(Layer):
         return input_shape[:1]
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        x = as_array(x, "x")
         if training:
             self.saved = x.shape, not x.flags.c_contiguous
         return F.global_avg_pool2d(x)
@@ -135,6 +139,7 @@ class GlobalMaxPool(Layer):
         return input_shape[:1]
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        x = as_array(x, "x")
         if not training:
             largest: Any = F.global_max_pool2d(x)
             return largest

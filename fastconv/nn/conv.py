@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import functional as F
+from fastconv.arguments import as_array
 
 from .initializers import glorot_uniform, he_uniform
 from .layer import Layer, Shape, check_activation, check_image_shape, positive_int
@@ -102,6 +103,7 @@ class Conv2D(Layer):
         return OC, OH, OW
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        x = as_array(x, "x")
         y = F.conv2d(
             x,
             self.params["kernel"],

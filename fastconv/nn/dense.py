@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import functional as F
+from fastconv.arguments import as_array
 
 from .initializers import glorot_uniform, he_uniform
 from .layer import Layer, Shape, check_activation, positive_int
@@ -63,6 +64,7 @@ class Dense(Layer):
         return (self.units,)
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        x = as_array(x, "x")
         y = F.dense(
             x, self.params["kernel"], self.params.get("bias"), activation=self.activation
         )
@@ -96,6 +98,7 @@ class Flatten(Layer):
         return (math.prod(input_shape),)
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        x = as_array(x, "x")
         if training:
             self.saved = x.shape
         return F.as_contiguous(x).reshape(len(x), math.prod(x.shape[1:]))
@@ -104,5 +107,5 @@ class Flatten(Layer):
         shape = self.take_saved()
         if not need_dx:
             return None
-        dx = dy.reshape(shape)
+        dx = as_array(dy, "dy").reshape(shape)
         return F.as_channels_last(dx) if dx.ndim == 4 else dx

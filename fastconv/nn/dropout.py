@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.arguments import as_array
+
 from .layer import Layer, Shape
 
 
@@ -37,6 +39,7 @@ class Dropout(Layer):
         return input_shape
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        x = as_array(x, "x")
         if not training:
             return x
         # The mask has x's memory order: its draws run along memory and the products below need
@@ -51,4 +54,4 @@ class Dropout(Layer):
 
     def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
         mask = self.take_saved()
-        return dy * mask if need_dx else None
+        return as_array(dy, "dy") * mask if need_dx else None

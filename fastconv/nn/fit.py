@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastconv import functional as F
+from fastconv.arguments import as_array
 from fastconv.losses import Loss, get_loss
 from fastconv.optim import Optimizer, get_optimizer
 
@@ -177,7 +178,7 @@ def batches(x: NDArray, order: NDArray, batch_size: int) -> Iterator[tuple[NDArr
 
 
 def _samples(model: Sequential, x: ArrayLike, y: ArrayLike) -> tuple[NDArray, NDArray]:
-    samples, targets = model._checked(x), np.asarray(y)
+    samples, targets = model._checked(x), as_array(y, "y")
     if not len(samples):
         raise ValueError(f"x: expected at least one sample, got shape {samples.shape}")
     if targets.ndim < 1 or len(targets) != len(samples):

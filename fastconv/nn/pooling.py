@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastconv import functional as F
 from fastconv import training as T
+from fastconv.arguments import as_array
 
 from .layer import Layer, Shape, check_image_shape
 
@@ -55,6 +56,7 @@ class MaxPool(Layer):
         return self.forward(np.empty((0, *input_shape), dtype)).shape[1:]
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        x = as_array(x, "x")
         if not training:
             pooled: Any = F.max_pool2d(x, **self.config())
             return pooled

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import functional as F
+from fastconv.arguments import as_array
 
 from .conv import Conv2D, kernel_size_of
 from .initializers import glorot_uniform, he_uniform
@@ -156,6 +157,7 @@ class SeparableConv2D(Layer):
         return OC, OH, OW
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        x = as_array(x, "x")
         middle = F.conv2d(x, self.params["depthwise"], **self._geometry)
         y = F.conv2d(
             middle,

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastconv import functional as F
+from fastconv.arguments import as_array
 from fastconv.losses import Loss
 from fastconv.optim import Optimizer
 
@@ -169,7 +170,7 @@ class Sequential(Container):
 
     def _checked(self, x: ArrayLike) -> NDArray:
         """Return x as an array of samples that the model takes; build the model for the first."""
-        x = np.asarray(x)
+        x = as_array(x, "x")
         if x.dtype.kind not in "biuf":
             raise TypeError(f"x: expected an array of real numbers, got {x.dtype}")
         if self.input_shape is None and x.ndim > 1:
@@ -179,12 +180,12 @@ class Sequential(Container):
             raise ValueError(f"x: expected shape (N, {expected}), got {x.shape}")
         return x
 
-    def backward(self, dy: NDArray, *, need_dx: bool = False) -> NDArray | None:
+    def backward(self, dy: ArrayLike, *, need_dx: bool = False) -> NDArray | None:
         """Fill every layer's gradients from the last ``forward(..., training=True)``.
 
         Parameters
         ----------
-        dy : ndarray, shape (N, *output_shape)
+        dy : array_like, shape (N, *output_shape)
             Gradient of the loss with respect to the model's output.
         need_dx : bool
             Whether the gradient with respect to the model's input is wanted too. Without it no
@@ -198,7 +199,7 @@ class Sequential(Container):
         if not need_dx:
             with_params = (i for i, layer in enumerate(layers) if layer.parameters())
             layers = layers[next(with_params, len(layers)) :]
-        gradient: Any = dy
+        gradient: Any = as_array(dy, "dy")
         for layer in reversed(layers):
             gradient = layer.backward(gradient, need_dx=need_dx or layer is not layers[0])
         return gradient if need_dx else None
@@ -266,7 +267,8 @@ class Sequential(Container):
                 f"optimizer: expected an Optimizer such as SGD(0.1), which remembers its earlier "
                 f"steps, got {optimizer!r}"
             )
-        return loops.train_step(self, x, np.asarray(y), optimizer, loops.loss_for(self, loss))[0]
+        y = as_array(y, "y")
+        return loops.train_step(self, x, y, optimizer, loops.loss_for(self, loss))[0]
 
     def fit(
         self,
