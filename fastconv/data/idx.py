@@ -1,8 +1,7 @@
-"""Labelled images: scikit-learn's digits, and folders of IDX files.
+"""IDX files, the format of MNIST and its descendants.
 
-IDX is the format of MNIST and its descendants: two zero bytes, a byte for the element type, a
-byte for the number of axes, the axes' sizes as big-endian 32-bit integers, then the elements.
-Files may be compressed with gzip. Nothing is downloaded.
+Two zero bytes, a byte for the element type, a byte for the number of axes, the axes' sizes as
+big-endian 32-bit integers, then the elements.  Files may be compressed with gzip.
 """
 
 from __future__ import annotations
@@ -12,22 +11,14 @@ import math
 import os
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .labelled import LabelledImages
+
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 DEFLATE_LIMIT = 1032  # bytes that one compressed byte can stand for
-
-
-class LabelledImages(NamedTuple):
-    """Images (N, C, H, W) and their labels (N,), for training and for testing."""
-
-    x_train: NDArray
-    y_train: NDArray
-    x_test: NDArray
-    y_test: NDArray
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray:
@@ -87,7 +78,7 @@ def load_idx_folder(folder: str | os.PathLike[str]) -> LabelledImages:
         Grey images get their channel axis: (N, 1, H, W), as stored; labels are int64.
     """
     folder = Path(folder)
-    splits = []
+    splits: list[NDArray] = []
     for split in (("train",), ("t10k", "test")):
         images = read_idx(_find(folder, split, "images"))
         labels = read_idx(_find(folder, split, "labels"))
@@ -95,7 +86,8 @@ def load_idx_folder(folder: str | os.PathLike[str]) -> LabelledImages:
             raise ValueError(f"{folder}: expected images (N, H, W) and labels (N,) for "
                              f"{split[0]!r}, got {images.shape} and {labels.shape}")
         splits += [images if images.ndim == 4 else images[:, None], labels.astype(np.int64)]
-    return LabelledImages(*splits)
+    x_train, y_train, x_test, y_test = splits
+    return LabelledImages(x_train, y_train, x_test, y_test)
 
 
 def _find(folder: Path, splits: tuple[str, ...], what: str) -> Path:
@@ -108,32 +100,3 @@ def _find(folder: Path, splits: tuple[str, ...], what: str) -> Path:
         return found[0]
     raise ValueError(f"{folder}: expected one file like {splits[0]}-{what}-idx*-ubyte[.gz], "
                      f"got {[path.name for path in found] or 'none'}")
-
-
-def load_digits() -> LabelledImages:
-    """Return scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, every class split 80 : 20.
-
-    The split is always the same, so that a test image stays one whatever a model was seeded with.
-
-    Returns
-    -------
-    LabelledImages
-        Bytes from 0 to 16.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If scikit-learn, of the extra ``demo``, is not installed.
-    """
-    from sklearn import datasets
-    from sklearn.model_selection import train_test_split
-
-    digits = datasets.load_digits()
-    x_train, x_test, y_train, y_test = train_test_split(
-        digits.images.astype(np.uint8)[:, None],
-        digits.target.astype(np.int64),
-        test_size=0.2,
-        stratify=digits.target,
-        random_state=0,
-    )
-    return LabelledImages(x_train, y_train, x_test, y_test)
