@@ -2,7 +2,8 @@
 
 The floors of the house, each using those below it and none above::
 
-    command line, pictures          fastconv.cli, fastconv.pictures
+    command line, pictures          fastconv.cli, fastconv.plot
+    what a value inside can see     fastconv.receptive
     layers and training             fastconv.nn, fastconv.optim, fastconv.losses, fastconv.data
     a training step's own           fastconv.training
     classical kernels               fastconv.filters
@@ -61,6 +62,7 @@ from fastconv.nn import (
     Softmax,
 )
 from fastconv.optim import SGD, Adam
+from fastconv.receptive import ReceptiveField, receptive_field
 from fastconv.runtime import (
     available_isas,
     cache_sizes,
@@ -90,6 +92,7 @@ __all__ = [
     "MaxPool",
     "ReLU",
     "Residual",
+    "ReceptiveField",
     "SeparableConv2D",
     "Sequential",
     "Softmax",
@@ -120,6 +123,7 @@ __all__ = [
     "log_softmax",
     "max_pool2d",
     "max_pool2d_backward",
+    "receptive_field",
     "release_memory",
     "relu",
     "relu_backward",

@@ -142,9 +142,15 @@ def _train(options: argparse.Namespace) -> None:
     model.save(options.save)
     print(f"model saved as {options.save}")
 
-    from fastconv.pictures import save_kernels_and_features
+    from matplotlib.figure import Figure
 
-    save_kernels_and_features(model, x_test[0], options.picture)
+    from fastconv.plot import plot_feature_maps, plot_kernels
+
+    figure = Figure(figsize=(16, 6), layout="constrained")
+    parts = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 2))[0]
+    plot_kernels(model, figure=parts[0])
+    plot_feature_maps(model, x_test[0], figure=parts[1])
+    figure.savefig(options.picture, format="png", dpi=100)
     print(f"kernels and feature maps drawn in {options.picture}")
 
 

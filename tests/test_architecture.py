@@ -52,7 +52,8 @@ FLOORS = (
     ("fastconv.training",),
     ("fastconv.losses", "fastconv.optim", "fastconv.data", "fastconv.filters"),
     ("fastconv.nn",),
-    ("fastconv.pictures",),
+    ("fastconv.receptive",),
+    ("fastconv.plot",),
     ("fastconv.cli",),
     ("fastconv", "fastconv.__main__"),
 )
@@ -79,7 +80,7 @@ MODULES = {name_of(path) for path in sources(".py", ".pyx")}
 DOORS = ("fastconv.functional", "fastconv.training", "fastconv.runtime", "fastconv.explanation")
 
 # Packages whose modules share a floor, and may import each other.
-PACKAGES = ("fastconv.reference", "fastconv.functional", "fastconv.nn")
+PACKAGES = ("fastconv.reference", "fastconv.functional", "fastconv.data", "fastconv.nn")
 
 
 def whole(module: str) -> str:
