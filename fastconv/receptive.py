@@ -53,8 +53,9 @@ class ReceptiveField(NamedTuple):
 def receptive_field(model: Sequential) -> list[ReceptiveField]:
     """What the outputs of each layer see of the model's input.
 
-    Normalizing and other layers that keep an image's size count as seeing one pixel each: what they
-    gather from the whole image are two numbers, not a pattern.
+    A layer made of layers is one step; what stands side by side counts as seeing all that its
+    branches see. Normalizing and other layers that keep an image's size count as seeing one pixel
+    each: what they gather from the whole image are two numbers, not a pattern.
 
     Parameters
     ----------
@@ -100,6 +101,17 @@ def _through(
     after = layer.forward(np.empty((0, *before), dtype)).shape[1:]
     if field.stride == (0, 0) or len(after) != 3:
         return whole, after
+    children = list(getattr(layer, "children", dict)().values())
+    if isinstance(layer, Sequential):
+        for child in children:
+            field, before = _through(child, field, before, whole, dtype)
+        return field, after
+    if children:
+        ends = [_through(child, field, before, whole, dtype)[0] for child in children]
+        # A single branch stands beside the input itself, as in a residual block.
+        if len(ends) == 1 and before[1:] == after[1:]:
+            ends.append(field)
+        return _union(layer, ends), after
     kernel = getattr(layer, "kernel_size", getattr(layer, "size", None))
     if kernel is None and before[1:] == after[1:]:
         return field, after
@@ -122,6 +134,16 @@ def _through(
         offset.append(field.offset[axis] - front * jump)
         steps.append(jump * step)
     return ReceptiveField("", _pair(size), _pair(steps), _pair(offset)), after
+
+
+def _union(layer: Layer, fields: list[ReceptiveField]) -> ReceptiveField:
+    """What branches see together."""
+    stride = fields[0].stride
+    if any(field.stride != stride for field in fields):
+        raise ValueError(f"model: expected branches of one stride, got {layer!r}")
+    first = [min(field.offset[axis] for field in fields) for axis in (0, 1)]
+    last = [max(f.offset[axis] + f.size[axis] for f in fields) for axis in (0, 1)]
+    return ReceptiveField("", (last[0] - first[0], last[1] - first[1]), stride, _pair(first))
 
 
 def _pair(value: Any) -> Pair:
