@@ -101,7 +101,7 @@ def _through(
     after = layer.forward(np.empty((0, *before), dtype)).shape[1:]
     if field.stride == (0, 0) or len(after) != 3:
         return whole, after
-    children = list(getattr(layer, "children", dict)().values())
+    children = list(layer.children().values())
     if isinstance(layer, Sequential):
         for child in children:
             field, before = _through(child, field, before, whole, dtype)

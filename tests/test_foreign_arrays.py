@@ -14,6 +14,7 @@ import fastconv
 from fastconv import (
     AdaptiveAvgPool,
     AvgPool,
+    Concat,
     Conv2D,
     Dense,
     DepthwiseConv2D,
@@ -23,6 +24,7 @@ from fastconv import (
     GlobalMaxPool,
     MaxPool,
     ReLU,
+    Residual,
     SeparableConv2D,
     Sequential,
     Softmax,
@@ -119,12 +121,15 @@ LAYERS = {
     "GlobalAvgPool": (GlobalAvgPool, (3, 6, 6)),
     "GlobalMaxPool": (GlobalMaxPool, (3, 6, 6)),
     "SeparableConv2D": (lambda: SeparableConv2D(2, 3, activation="relu"), (3, 6, 6)),
+    "Concat": (lambda: Concat(Conv2D(2, 3), MaxPool(3, stride=1)), (3, 6, 6)),
     "Conv2D": (lambda: Conv2D(2, 3, activation="relu"), (3, 6, 6)),
     "Dense": (lambda: Dense(4, activation="relu"), (5,)),
     "Dropout": (lambda: Dropout(0.5), (5,)),
     "Flatten": (Flatten, (2, 3, 4)),
     "MaxPool": (lambda: MaxPool(2), (3, 6, 6)),
     "ReLU": (ReLU, (5,)),
+    "Residual": (lambda: Residual(Conv2D(3, 3, padding=1), activation="relu"), (3, 6, 6)),
+    "Sequential": (lambda: Sequential([Conv2D(3, 3), ReLU()]), (3, 6, 6)),
     "Softmax": (Softmax, (5,)),
 }
 
@@ -140,8 +145,8 @@ def test_layers(name, other):
         y = layer.forward(convert(x))
         trained = layer.forward(convert(x), training=True)
         dy = (np.arange(y.size) % 5 - 2.0).astype(np.float32).reshape(y.shape)
-        dx = layer.backward(convert(dy))
-        results.append((y, trained, dx, *layer.grads.values()))
+        dx = layer.backward(convert(dy), need_dx=True)
+        results.append((y, trained, dx, *(grad for *_, grad in layer.parameters())))
     assert_plain_and_same(results[1], results[0])
 
 

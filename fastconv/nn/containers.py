@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import functional as F
+from fastconv.arguments import as_array
 
 from .layer import Layer, Shape, check_activation
 
@@ -96,6 +97,7 @@ class Residual(Container):
         return beside
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        x = as_array(x, "x")
         beside = x if self.shortcut is None else self.shortcut.forward(x, training=training)
         y = self.body.forward(x, training=training) + beside
         if self.activation == "relu":
@@ -114,6 +116,7 @@ class Residual(Container):
         self.saved = x, y, True
 
     def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
+        dy = as_array(dy, "dy")
         x, y, masks = self.take_saved()
         if y is not None:
             dy = F.relu_backward(dy, y)
@@ -163,6 +166,7 @@ class Concat(Container):
         return sum(shape[0] for shape in shapes), *shapes[0][1:]
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        x = as_array(x, "x")
         if training:
             self.saved = x, False
         # NumPy keeps the memory order that the parts have in common.
@@ -173,6 +177,7 @@ class Concat(Container):
         self.saved = x, True
 
     def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
+        dy = as_array(dy, "dy")
         x, masks = self.take_saved()
         gradients: list[Any] = []
         start = 0

@@ -5,6 +5,7 @@ import pytest
 
 from fastconv import (
     AvgPool,
+    Concat,
     Conv2D,
     Dense,
     DepthwiseConv2D,
@@ -14,6 +15,7 @@ from fastconv import (
     Layer,
     MaxPool,
     ReLU,
+    Residual,
     SeparableConv2D,
     Sequential,
     receptive_field,
@@ -74,33 +76,15 @@ def test_a_score_sees_the_whole_image(end):
         assert field.box() == field.box(5, 7) == ((0, 12), (0, 10))
 
 
-class Beside(Layer):
-    """Branches that see one input, the results of which are added."""
-
-    def __init__(self, *branches):
-        super().__init__()
-        self.branches = branches
-
-    def children(self):
-        return {str(at): branch for at, branch in enumerate(self.branches)}
-
-    def build(self, input_shape, rng, dtype):
-        shapes = [branch.build(input_shape, rng, dtype) for branch in self.branches]
-        return shapes[0]
-
-    def forward(self, x, *, training=False):
-        return sum(branch.forward(x) for branch in self.branches)
-
-
 def test_branches_see_what_they_see_together():
-    beside = Beside(Conv2D(2, (3, 1), padding=((2, 0), (0, 0))), Conv2D(2, (1, 5), padding=(0, 2)))
-    alone = Beside(Conv2D(2, 2, padding=((0, 1), (0, 1))))
+    beside = Concat(Conv2D(2, (3, 1), padding=((2, 0), (0, 0))), Conv2D(2, (1, 5), padding=(0, 2)))
+    alone = Residual(Sequential([Conv2D(2, 2, padding=((0, 1), (0, 1))), Conv2D(4, 1)]))
     model = Sequential([Conv2D(2, 2, stride=2), beside, alone], input_shape=(1, 20, 20))
     first, second, third = receptive_field(model)
     assert first.size == (2, 2)
     assert (second.size, second.stride, second.offset) == ((6, 10), (2, 2), (-4, -4))
     assert (third.size, third.stride, third.offset) == ((8, 12), (2, 2), (-4, -4))
-    uneven = Beside(Conv2D(2, 1, stride=2), Conv2D(2, 11))
+    uneven = Concat(Conv2D(2, 1, stride=2), Conv2D(2, 11))
     with pytest.raises(ValueError, match=r"^model: expected branches of one stride"):
         receptive_field(Sequential([uneven], input_shape=(1, 20, 20)))
 
