@@ -18,6 +18,9 @@ import networks
 import numpy as np
 import operations
 from operations import PASSES, Makers, Window
+from resampling import RESAMPLINGS, TRANSPOSED
+from resampling import resampling as resampling_makers
+from resampling import transposed as transposed_makers
 from shapes import LAYERS, Problem
 
 import fastconv
@@ -59,6 +62,8 @@ def everything() -> list[Case]:
     return [
         *convolution(),
         *pooling(),
+        *resampling(),
+        *transposed(),
         *dense(),
         *training((1, 64, 256)),
         *inference(),
@@ -215,6 +220,29 @@ def pooling() -> list[Case]:
         for operation in ("max pool", "max pool gradient"):
             makers = operations.pooling(shape, window, operation)
             cases.append(Case("pooling", name, operation, shape[0], 0, bytes, makers))
+    return cases
+
+
+def resampling() -> list[Case]:
+    """Averages, borders, enlargement, and their gradients."""
+    cases = []
+    for name, (what, shape) in RESAMPLINGS.items():
+        x = np.zeros(shape, np.float32)
+        bytes = x.nbytes + what.forward(x).nbytes
+        for operation in ("forward", "gradient"):
+            makers = resampling_makers(name, operation == "gradient")
+            cases.append(Case("resampling", name, operation, shape[0], 0, bytes, makers))
+    return cases
+
+
+def transposed() -> list[Case]:
+    """The three passes of transposed convolutions."""
+    cases = []
+    for name, problem in TRANSPOSED.items():
+        work = (problem.n, flops(problem), traffic(problem))
+        for operation in PASSES:
+            makers = transposed_makers(name, operation)
+            cases.append(Case("transposed", name, operation, *work, makers))
     return cases
 
 

@@ -59,6 +59,8 @@ def text(results: dict, pictures: dict[str, str]) -> str:
         "## Other operations",
         *section("Dense layers, batch 64", of.get("dense"), machine),
         *section("Max pooling with indices", of.get("pooling"), machine),
+        *section("Averages, borders, enlargement", of.get("resampling"), machine),
+        *section("Transposed convolutions", of.get("transposed"), machine),
         *section("Tiny calls", of.get("tiny")),
         *section("One filter on one picture", of.get("filters"), machine),
         *section("float64", of.get("float64"), machine),

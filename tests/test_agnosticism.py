@@ -228,6 +228,14 @@ def operations(problem: Problem, rng: np.random.Generator):
         lambda x: fastconv.global_max_pool2d(x, return_indices=True),
         {"x": x},
     )
+    yield "pad2d", lambda x: fastconv.pad2d(x, 2, "replicate"), {"x": x}
+    yield "upsample2d", lambda x: fastconv.upsample2d(x, (2, 3), "bilinear"), {"x": x}
+    spread = rng.standard_normal((problem.ic, 3, 3, 2), np.float32)
+    yield (
+        "conv_transpose2d",
+        lambda x, kernel: fastconv.conv_transpose2d(x, kernel, stride=2, padding=1),
+        {"x": x, "kernel": spread},
+    )
     shapes = {"x": (problem.oc, problem.ic), "kernel": (problem.iw, problem.ic)}
     flat, matrix = (rng.standard_normal(shape, np.float32) for shape in shapes.values())
     gradient, vector = flat @ matrix.T, matrix[:, 0].copy()

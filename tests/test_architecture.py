@@ -42,6 +42,9 @@ FLOORS = (
     ("fastconv._core.run", "fastconv._core.elementwise", "fastconv._core.resample"),
     (
         "fastconv._core.conv",
+        "fastconv._core.transposed",
+        "fastconv._core.resize",
+        "fastconv._core.shapes",
         "fastconv._core.pooling",
         "fastconv._core.softmax",
         "fastconv._core.update",

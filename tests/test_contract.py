@@ -19,6 +19,12 @@ SIGNATURES = {
     "conv2d_backward_kernel": "dy, x, kernel_shape, *, stride=1, padding=0, dilation=1, "
     "groups=1, out=None",
     "conv2d_backward_bias": "dy",
+    "conv_transpose2d": "x, kernel, bias=None, *, stride=1, padding=0, output_padding=0, "
+    "dilation=1, groups=1, activation=None, out=None",
+    "conv_transpose2d_backward_input": "dy, kernel, input_shape, *, stride=1, padding=0, "
+    "output_padding=0, dilation=1, groups=1, out=None",
+    "conv_transpose2d_backward_kernel": "dy, x, kernel_shape, *, stride=1, padding=0, "
+    "output_padding=0, dilation=1, groups=1, out=None",
     "max_pool2d": "x, size, *, stride=None, padding=0, dilation=1, ceil_mode=False, "
     "return_indices=False",
     "max_pool2d_backward": "dy, indices, input_shape",
@@ -31,6 +37,10 @@ SIGNATURES = {
     "global_avg_pool2d_backward": "dy, input_shape, *, channels_last=False",
     "global_max_pool2d": "x, *, return_indices=False",
     "global_max_pool2d_backward": "dy, indices, input_shape, *, channels_last=False",
+    "pad2d": "x, padding, mode='constant', value=0",
+    "pad2d_backward": "dy, padding, mode='constant'",
+    "upsample2d": "x, scale, mode='nearest', align_corners=False",
+    "upsample2d_backward": "dy, scale, mode='nearest', align_corners=False",
     "dense": "x, kernel, bias=None, *, activation=None, out=None",
     "dense_backward": "dy, x, kernel, *, need_dx=True",
     "relu": "x, *, out=None",
@@ -38,6 +48,8 @@ SIGNATURES = {
     "softmax": "x",
     "log_softmax": "x",
     "softmax_cross_entropy": "logits, labels",
+    "output_shape": "input_shape, kernel_shape, *, stride=1, padding=0, dilation=1, "
+    "ceil_mode=False",
     "as_channels_last": "x",
     "as_contiguous": "x",
     "empty": "shape, dtype='float32', channels_last=False",

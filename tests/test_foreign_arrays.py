@@ -16,6 +16,7 @@ from fastconv import (
     AvgPool,
     Concat,
     Conv2D,
+    Conv2DTranspose,
     Dense,
     DepthwiseConv2D,
     Dropout,
@@ -23,11 +24,13 @@ from fastconv import (
     GlobalAvgPool,
     GlobalMaxPool,
     MaxPool,
+    Pad2D,
     ReLU,
     Residual,
     SeparableConv2D,
     Sequential,
     Softmax,
+    Upsample,
 )
 from fastconv.arguments import as_array
 from fastconv.filters import filter_image
@@ -89,7 +92,7 @@ def assert_plain_and_same(got, expected) -> None:
         np.testing.assert_array_equal(one, twin)
 
 
-OPERATIONS = [name for name in CALLS if name != "empty"]  # which takes no array
+OPERATIONS = [name for name in CALLS if name not in ("empty", "output_shape")]  # no arrays
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -123,6 +126,10 @@ LAYERS = {
     "SeparableConv2D": (lambda: SeparableConv2D(2, 3, activation="relu"), (3, 6, 6)),
     "Concat": (lambda: Concat(Conv2D(2, 3), MaxPool(3, stride=1)), (3, 6, 6)),
     "Conv2D": (lambda: Conv2D(2, 3, activation="relu"), (3, 6, 6)),
+    "Conv2D reflecting": (lambda: Conv2D(2, 3, padding=1, padding_mode="reflect"), (3, 6, 6)),
+    "Conv2DTranspose": (lambda: Conv2DTranspose(2, 3, activation="relu"), (3, 6, 6)),
+    "Pad2D": (lambda: Pad2D(1), (3, 6, 6)),
+    "Upsample": (lambda: Upsample(2), (3, 6, 6)),
     "Dense": (lambda: Dense(4, activation="relu"), (5,)),
     "Dropout": (lambda: Dropout(0.5), (5,)),
     "Flatten": (Flatten, (2, 3, 4)),

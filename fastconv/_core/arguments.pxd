@@ -4,6 +4,9 @@ from fastconv._core.geometry cimport Geometry
 
 cdef Py_ssize_t integer(object value, str name, Py_ssize_t least) except -1
 cdef int pair(object value, str name, Py_ssize_t least, Py_ssize_t* h, Py_ssize_t* w) except -1
+cdef int pads(
+    object padding, Py_ssize_t* top, Py_ssize_t* bottom, Py_ssize_t* left, Py_ssize_t* right
+) except -1
 cdef cnp.ndarray array(object value, str name)
 cdef int float_type(list arrays, list names) except -1
 cdef cnp.ndarray as_type(cnp.ndarray value, int typenum)

@@ -190,17 +190,24 @@ cdef int window(
             g.pad_l, g.pad_r = total // 2, total - total // 2
         else:
             raise ValueError(f'padding: expected "valid" or "same", got {padding!r}')
-    elif PyLong_CheckExact(padding):
-        g.pad_t = g.pad_b = g.pad_l = g.pad_r = integer(padding, "padding", 0)
-    elif isinstance(padding, (tuple, list)) and len(padding) == 2 and (
-            isinstance(padding[0], (tuple, list)) or isinstance(padding[1], (tuple, list))):
-        pair_of(padding[0], &g.pad_t, &g.pad_b, padding)
-        pair_of(padding[1], &g.pad_l, &g.pad_r, padding)
     else:
-        pair(padding, "padding", 0, &g.pad_t, &g.pad_l)
-        g.pad_b, g.pad_r = g.pad_t, g.pad_l
+        pads(padding, &g.pad_t, &g.pad_b, &g.pad_l, &g.pad_r)
     g.OH = output_extent(g.IH, extent_h, g.stride_h, g.pad_t, g.pad_b, kernel_name, "height")
     g.OW = output_extent(g.IW, extent_w, g.stride_w, g.pad_l, g.pad_r, kernel_name, "width")
+    return 0
+
+
+cdef int pads(
+    object padding, Py_ssize_t* top, Py_ssize_t* bottom, Py_ssize_t* left, Py_ssize_t* right
+) except -1:
+    """An integer, a pair (height, width), or ((top, bottom), (left, right))."""
+    if isinstance(padding, (tuple, list)) and len(padding) == 2 and (
+            isinstance(padding[0], (tuple, list)) or isinstance(padding[1], (tuple, list))):
+        pair_of(padding[0], top, bottom, padding)
+        pair_of(padding[1], left, right, padding)
+    else:
+        pair(padding, "padding", 0, top, left)
+        bottom[0], right[0] = top[0], left[0]
     return 0
 
 

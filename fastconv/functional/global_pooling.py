@@ -6,8 +6,6 @@ order the images were.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -68,8 +66,8 @@ def global_avg_pool2d_backward(
     array([[[2., 2.],
             [2., 2.]]])
     """
-    return _average.adaptive_avg_pool2d_backward(
-        _planes("dy", dy, input_shape, channels_last), input_shape
+    return _average.global_avg_pool2d_backward(
+        _planes("dy", dy, channels_last), input_shape, channels_last
     )
 
 
@@ -133,13 +131,13 @@ def global_max_pool2d_backward(
             [5., 0.]]])
     """
     return _unpooling.max_pool2d_backward(
-        _planes("dy", dy, input_shape, channels_last),
-        _planes("indices", indices, input_shape, channels_last),
+        _planes("dy", dy, channels_last),
+        _planes("indices", indices, channels_last),
         input_shape,
     )
 
 
-def _planes(name: str, values: ArrayLike, input_shape: Any, channels_last: bool) -> Array:
+def _planes(name: str, values: ArrayLike, channels_last: bool) -> Array:
     """Values (N, C) or (C,) as planes of one pixel, in a memory order."""
     values = as_array(values, name)
     if not isinstance(channels_last, (bool, np.bool_)):

@@ -8,4 +8,6 @@ Array = NDArray[Any]
 
 Pair = int | tuple[int, int]
 
-Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str
+Border = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
+
+Padding = Border | str

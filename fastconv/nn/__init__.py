@@ -1,9 +1,9 @@
 """Layers and models.
 
 - ``layer.py``: what a layer is; read this first.
-- ``conv.py``, ``separable.py``, ``pooling.py``, ``averaging.py``, ``dense.py``,
-  ``activation.py``, ``dropout.py``: the layers, each a few lines around a function of
-  ``fastconv.functional``; ``initializers.py``: first kernels.
+- ``conv.py``, ``transposed.py``, ``separable.py``, ``pooling.py``, ``averaging.py``,
+  ``resizing.py``, ``dense.py``, ``activation.py``, ``dropout.py``: the layers, each a few lines
+  around a function of ``fastconv.functional``; ``initializers.py``: first kernels.
 - ``containers.py``: layers made of layers. ``sequential.py``: the model, a chain of layers.
 - ``fit.py``: the loops over batches. ``files.py``: the file format.
 """
@@ -17,8 +17,10 @@ from .dropout import Dropout
 from .fit import History
 from .layer import Layer, Parameter
 from .pooling import MaxPool
+from .resizing import Pad2D, Upsample
 from .separable import DepthwiseConv2D, SeparableConv2D
 from .sequential import Sequential
+from .transposed import Conv2DTranspose
 
 __all__ = [
     "AdaptiveAvgPool",
@@ -26,6 +28,7 @@ __all__ = [
     "Concat",
     "Container",
     "Conv2D",
+    "Conv2DTranspose",
     "Dense",
     "DepthwiseConv2D",
     "Dropout",
@@ -35,10 +38,12 @@ __all__ = [
     "History",
     "Layer",
     "MaxPool",
+    "Pad2D",
     "Parameter",
     "ReLU",
     "Residual",
     "SeparableConv2D",
     "Sequential",
     "Softmax",
+    "Upsample",
 ]

@@ -25,6 +25,8 @@ class Conv2D(Layer):
         KH and KW.
     stride, padding, dilation, groups
         As in `fastconv.conv2d`; `padding` also takes ``"same"`` and ``"valid"``.
+    padding_mode : "zeros", "reflect", "replicate" or "circular"
+        What the padding holds, as in `fastconv.pad2d`.
     bias : bool
         Whether to add one number per filter.
     activation : None or "relu"
@@ -53,6 +55,7 @@ class Conv2D(Layer):
         padding: Any = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
+        padding_mode: str = "zeros",
         bias: bool = True,
         activation: str | None = None,
     ) -> None:
@@ -63,6 +66,12 @@ class Conv2D(Layer):
         self.padding = padding
         self.dilation = dilation
         self.groups = positive_int("groups", groups)
+        if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
+            raise ValueError(
+                "padding_mode: expected 'zeros', 'reflect', 'replicate' or 'circular', "
+                f"got {padding_mode!r}"
+            )
+        self.padding_mode = padding_mode
         self.bias = bool(bias)
         self.activation = check_activation(activation)
 
@@ -70,7 +79,7 @@ class Conv2D(Layer):
     def _geometry(self) -> dict[str, Any]:
         return {
             "stride": self.stride,
-            "padding": self.padding,
+            "padding": self.padding if self.padding_mode == "zeros" else 0,
             "dilation": self.dilation,
             "groups": self.groups,
         }
@@ -97,13 +106,36 @@ class Conv2D(Layer):
             self.add_parameter("bias", (OC,), lambda: np.zeros(OC, dtype))
         # An empty batch costs nothing and leaves the formula for (OH, OW), and every check of
         # the geometry, in one place.
-        empty = F.conv2d(np.empty((0, *input_shape), dtype), kernel, **self._geometry)
-        _, _, OH, OW = empty.shape
+        nothing = np.empty((0, *input_shape), dtype)
+        geometry = {**self._geometry, "padding": self.padding}
+        _, _, OH, OW = F.conv2d(nothing, kernel, **geometry).shape
+        self._bordered(nothing)
         self.multiply_adds = OH * OW * kernel.size
         return OC, OH, OW
 
+    def _bordered(self, x: NDArray) -> tuple[NDArray, Any]:
+        """The image to convolve without further padding, and its border, if that is not zeros."""
+        if self.padding_mode == "zeros":
+            return x, None
+        border = self.padding
+        if isinstance(border, str):
+            border = tuple(
+                self._same(axis, x.shape[2 + axis]) if border == "same" else (0, 0)
+                for axis in range(2)
+            )
+        return F.pad2d(x, border, self.padding_mode), border
+
+    def _same(self, axis: int, length: int) -> tuple[int, int]:
+        """What "same" adds before and after an axis."""
+        taps, step, spread = (
+            value[axis] if isinstance(value, (tuple, list)) else value
+            for value in (self.kernel_size, self.stride, self.dilation)
+        )
+        total = max((-(-length // step) - 1) * step + (taps - 1) * spread + 1 - length, 0)
+        return total // 2, total - total // 2
+
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
-        x = as_array(x, "x")
+        x, border = self._bordered(as_array(x, "x"))
         y = F.conv2d(
             x,
             self.params["kernel"],
@@ -112,16 +144,16 @@ class Conv2D(Layer):
             **self._geometry,
         )
         if training:
-            self.saved = x, (y if self.activation == "relu" else None)
+            self.saved = x, border, (y if self.activation == "relu" else None)
         return y
 
     def hand_over_relu(self) -> bool:
-        x, y = self.saved
-        self.saved = x, None
+        x, border, y = self.saved
+        self.saved = x, border, None
         return y is not None
 
     def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
-        x, y = self.take_saved()
+        x, border, y = self.take_saved()
         kernel = self.params["kernel"]
         if y is not None:
             dy = F.relu_backward(dy, y)
@@ -130,7 +162,8 @@ class Conv2D(Layer):
             self.grads["bias"] = F.conv2d_backward_bias(dy)
         if not need_dx:
             return None
-        return F.conv2d_backward_input(dy, kernel, x.shape, **self._geometry)
+        dx = F.conv2d_backward_input(dy, kernel, x.shape, **self._geometry)
+        return dx if border is None else F.pad2d_backward(dx, border, self.padding_mode)
 
 
 def kernel_size_of(kernel_size: Any) -> int | tuple[int, int]:

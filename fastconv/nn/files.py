@@ -34,7 +34,9 @@ from .dense import Dense, Flatten
 from .dropout import Dropout
 from .layer import Layer, join
 from .pooling import MaxPool
+from .resizing import Pad2D, Upsample
 from .separable import DepthwiseConv2D, SeparableConv2D
+from .transposed import Conv2DTranspose
 
 if TYPE_CHECKING:
     from .sequential import Sequential
@@ -42,8 +44,9 @@ if TYPE_CHECKING:
 FORMAT = "fastconv.Sequential"
 VERSION = 1
 LAYERS: tuple[type[Layer], ...] = (
-    Conv2D, DepthwiseConv2D, SeparableConv2D, MaxPool, AvgPool, AdaptiveAvgPool, GlobalAvgPool,
-    GlobalMaxPool, Dense, Flatten, ReLU, Softmax, Dropout, Residual, Concat,
+    Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D, Pad2D, Upsample, MaxPool,
+    AvgPool, AdaptiveAvgPool, GlobalAvgPool, GlobalMaxPool, Dense, Flatten, ReLU, Softmax, Dropout,
+    Residual, Concat,
 )  # fmt: skip
 # What reading a damaged or hostile file can end in, once it has been opened.
 DAMAGE = (

@@ -28,7 +28,7 @@ class DepthwiseConv2D(Conv2D):
         KH and KW.
     depth_multiplier : int
         Filters for each channel; their results lie side by side.
-    stride, padding, dilation, bias, activation
+    stride, padding, dilation, padding_mode, bias, activation
         As in `Conv2D`.
 
     Notes
@@ -50,6 +50,7 @@ class DepthwiseConv2D(Conv2D):
         stride: int | tuple[int, int] = 1,
         padding: Any = 0,
         dilation: int | tuple[int, int] = 1,
+        padding_mode: str = "zeros",
         bias: bool = True,
         activation: str | None = None,
     ) -> None:
@@ -61,6 +62,7 @@ class DepthwiseConv2D(Conv2D):
             stride=stride,
             padding=padding,
             dilation=dilation,
+            padding_mode=padding_mode,
             bias=bias,
             activation=activation,
         )

@@ -50,6 +50,13 @@ from .pooling import (
     max_pool2d,
     max_pool2d_backward,
 )
+from .resizing import pad2d, pad2d_backward, upsample2d, upsample2d_backward
+from .transposed import (
+    conv_transpose2d,
+    conv_transpose2d_backward_input,
+    conv_transpose2d_backward_kernel,
+)
+from .windows import output_shape
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -62,6 +69,9 @@ __all__ = [
     "conv2d_backward_bias",
     "conv2d_backward_input",
     "conv2d_backward_kernel",
+    "conv_transpose2d",
+    "conv_transpose2d_backward_input",
+    "conv_transpose2d_backward_kernel",
     "dense",
     "dense_backward",
     "empty",
@@ -72,8 +82,13 @@ __all__ = [
     "log_softmax",
     "max_pool2d",
     "max_pool2d_backward",
+    "output_shape",
+    "pad2d",
+    "pad2d_backward",
     "relu",
     "relu_backward",
     "softmax",
     "softmax_cross_entropy",
+    "upsample2d",
+    "upsample2d_backward",
 ]

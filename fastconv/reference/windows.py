@@ -95,3 +95,30 @@ def axes_of(
                 out += 1
         axes.append(Axis(length, taps, step, spread, before, out))
     return axes[0], axes[1]
+
+
+def output_shape(
+    input_shape: Sequence[int],
+    kernel_shape: int | Sequence[int],
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> tuple[int, ...]:
+    """The shape of a convolution's or pooling's result; the formula is in `axes_of`.
+
+    ``kernel_shape`` is a kernel's, or the size of a window, which keeps the channels.
+
+    Examples
+    --------
+    >>> output_shape((3, 32, 32), (8, 3, 5, 5)), output_shape((28, 28), 2, stride=2)
+    ((8, 28, 28), (14, 14))
+    """
+    *others, H, W = input_shape
+    window = pair(kernel_shape)
+    if np.ndim(kernel_shape) == 1 and len(kernel_shape) == 4:  # type: ignore[arg-type]
+        window = pair(kernel_shape[2:])  # type: ignore[index]
+        others[-1:] = kernel_shape[:1] if others else []  # type: ignore[index]
+    rows, columns = axes_of((H, W), window, stride, padding, dilation, ceil_mode)
+    return (*others, rows.out, columns.out)

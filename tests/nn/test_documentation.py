@@ -10,7 +10,7 @@ MODULES = [
     f"fastconv.{name}"
     for name in [
         "losses", "optim", "nn.layer", "nn.initializers", "nn.conv", "nn.pooling", "nn.averaging",
-        "nn.separable", "nn.dense",
+        "nn.separable", "nn.transposed", "nn.resizing", "nn.dense",
         "nn.activation", "nn.dropout", "nn.containers", "nn.sequential", "nn.fit", "nn.files",
     ]
 ]

@@ -11,6 +11,7 @@ from fastconv import (
     AdaptiveAvgPool,
     AvgPool,
     Conv2D,
+    Conv2DTranspose,
     Dense,
     DepthwiseConv2D,
     Dropout,
@@ -18,10 +19,12 @@ from fastconv import (
     GlobalAvgPool,
     GlobalMaxPool,
     MaxPool,
+    Pad2D,
     ReLU,
     SeparableConv2D,
     Sequential,
     Softmax,
+    Upsample,
 )
 from fastconv import functional as F
 
@@ -49,6 +52,26 @@ LAYERS = {
         SeparableConv2D(4, 3, depth_multiplier=2, bias=False, activation="relu"),
         (2, 5, 6),
     ),
+    "conv reflect": (Conv2D(3, 3, padding=1, padding_mode="reflect"), (2, 5, 6)),
+    "conv replicate": (
+        Conv2D(3, 3, stride=2, padding="same", padding_mode="replicate", activation="relu"),
+        (2, 5, 6),
+    ),
+    "conv circular": (
+        Conv2D(3, (2, 3), padding=((1, 0), (2, 1)), padding_mode="circular"),
+        (2, 5, 6),
+    ),
+    "depthwise reflect": (DepthwiseConv2D(3, padding=1, padding_mode="reflect"), (3, 4, 4)),
+    "transposed": (Conv2DTranspose(3, 3, stride=2, padding=1, output_padding=1), (2, 4, 5)),
+    "transposed relu": (
+        Conv2DTranspose(4, (2, 3), groups=2, dilation=2, activation="relu"),
+        (4, 3, 4),
+    ),
+    "transposed same": (Conv2DTranspose(3, 4, stride=2, padding="same", bias=False), (2, 4, 3)),
+    "pad": (Pad2D(((1, 0), (2, 1)), mode="reflect"), (2, 4, 5)),
+    "pad value": (Pad2D(1, value=3.5), (2, 4, 5)),
+    "upsample": (Upsample((2, 3)), (2, 4, 3)),
+    "upsample bilinear": (Upsample(2, mode="bilinear", align_corners=True), (2, 4, 3)),
     "dense": (Dense(4), (7,)),
     "dense relu": (Dense(4, activation="relu"), (7,)),
     "dense without bias": (Dense(4, bias=False), (7,)),

@@ -7,6 +7,7 @@ from fastconv import (
     AdaptiveAvgPool,
     AvgPool,
     Conv2D,
+    Conv2DTranspose,
     Dense,
     DepthwiseConv2D,
     Dropout,
@@ -14,10 +15,12 @@ from fastconv import (
     GlobalAvgPool,
     GlobalMaxPool,
     MaxPool,
+    Pad2D,
     ReLU,
     SeparableConv2D,
     Sequential,
     Softmax,
+    Upsample,
 )
 from fastconv import functional as F
 from fastconv import training as T
@@ -51,6 +54,16 @@ def images(*shape):
         (GlobalMaxPool(), "GlobalMaxPool()"),
         (DepthwiseConv2D(3, depth_multiplier=2), "DepthwiseConv2D(3, depth_multiplier=2)"),
         (SeparableConv2D(8, (1, 3), bias=False), "SeparableConv2D(8, (1, 3), bias=False)"),
+        (
+            Conv2D(8, 3, padding=1, padding_mode="reflect"),
+            "Conv2D(8, 3, padding=1, padding_mode='reflect')",
+        ),
+        (
+            Conv2DTranspose(8, 4, stride=2, output_padding=1),
+            "Conv2DTranspose(8, 4, stride=2, output_padding=1)",
+        ),
+        (Pad2D((1, 2), mode="circular"), "Pad2D((1, 2), mode='circular')"),
+        (Upsample(2, mode="bilinear"), "Upsample(2, mode='bilinear')"),
         (Dense(10, activation="relu"), "Dense(10, activation='relu')"),
         (Dropout(0.5), "Dropout(0.5)"),
         (Flatten(), "Flatten()"),
@@ -71,6 +84,14 @@ def test_repr_and_config_rebuild_the_layer(layer, text):
         (lambda: Conv2D(8, 2.5), "kernel_size: expected a positive integer, got 2.5"),
         (lambda: Conv2D(8, (3, 3, 3)), "kernel_size: expected an integer or a pair"),
         (lambda: Conv2D(8, 3, groups=0), "groups: expected a positive integer, got 0"),
+        (lambda: Conv2D(8, 3, padding_mode="same"), "padding_mode: expected 'zeros', 'reflect'"),
+        (
+            lambda: built(Conv2D(8, 3, padding=9, padding_mode="reflect"), (4, 5, 5)),
+            "padding: expected less than the height 5",
+        ),
+        (lambda: Conv2DTranspose(8, 0), "kernel_size: expected a positive integer"),
+        (lambda: built(Conv2DTranspose(8, 3, groups=3), (4, 9, 9)), "groups: expected a divisor"),
+        (lambda: built(Upsample(0), (4, 9, 9)), "scale: expected an integer from 1"),
         (lambda: Conv2D(8, 3, activation="tanh"), "activation: expected None or 'relu'"),
         (lambda: Dense("ten"), "units: expected a positive integer, got 'ten'"),
         (lambda: Dense(10, activation="softmax"), "activation: expected None or 'relu'"),
@@ -253,3 +274,31 @@ def test_global_pooling_answers_in_the_order_of_its_input(layer):
         assert layer.backward(y).strides == images_.strides
         layer.forward(images_, training=True)
         assert layer.backward(y, need_dx=False) is None
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", [1, (0, 2), ((1, 0), (2, 1)), "same", "valid"])
+@pytest.mark.parametrize("stride", [1, (2, 3)])
+def test_padding_mode_is_a_convolution_of_the_padded_image(mode, padding, stride):
+    x = images(2, 4, 9, 8).round(1) * 10
+    layer = built(
+        Conv2D(6, (3, 4), stride=stride, padding=padding, padding_mode=mode), (4, 9, 8)
+    )
+    zeros = F.conv2d(x, layer.params["kernel"], stride=stride, padding=padding)
+    border = {"valid": 0, "same": ((1, 1), (1, 2))}.get(padding, padding)
+    if padding == "same" and stride != 1:
+        border = ((1, 1), (1, 1))  # (5 - 1)*2 + 3 - 9 = 2 rows, (3 - 1)*3 + 4 - 8 = 2 columns
+    y = layer.forward(x)
+    assert y.shape == zeros.shape
+    padded = F.pad2d(x, border, mode)
+    np.testing.assert_array_equal(y, F.conv2d(padded, layer.params["kernel"], stride=stride))
+
+
+def test_transposed_convolution_is_the_functional_one():
+    geometry = {"stride": 2, "padding": (1, 0), "output_padding": 1, "groups": 2}
+    layer = built(Conv2DTranspose(6, (3, 2), activation="relu", **geometry), (4, 5, 7))
+    x = images(2, 4, 5, 7)
+    expected = F.conv_transpose2d(x, layer.params["kernel"], activation="relu", **geometry)
+    np.testing.assert_array_equal(layer.forward(x), expected)
+    assert layer.params["kernel"].shape == (4, 3, 3, 2)
+    assert layer.multiply_adds == 5 * 7 * 4 * 3 * 6

@@ -1,0 +1,87 @@
+# cython: language_level=3
+"""Borders and enlargement: the doors. Arguments are checked and become tables (``axis_map``)."""
+
+cimport numpy as cnp
+
+import numpy as np
+
+from fastconv._core.arguments cimport pads, pair, shape_text
+from fastconv._core.axis_map import padded, upsampled
+from fastconv._core.resample cimport image_argument, resampled
+
+cnp.import_array()
+
+cdef tuple PADDINGS = ("constant", "reflect", "replicate", "circular")
+cdef tuple ENLARGEMENTS = ("nearest", "bilinear")
+
+
+cdef str one_of(object value, str name, tuple names):
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, names))}, got {value!r}")
+    return value
+
+
+cdef tuple border_maps(Py_ssize_t H, Py_ssize_t W, object padding, object mode):
+    """The tables that put a border around H x W pixels."""
+    cdef Py_ssize_t top, bottom, left, right, most
+    one_of(mode, "mode", PADDINGS)
+    pads(padding, &top, &bottom, &left, &right)
+    for n, before, after, axis in ((H, top, bottom, "height"), (W, left, right, "width")):
+        # A border is made of other pixels of the image: there must be so many.
+        most = max(before, after)
+        if mode == "reflect" and most >= n or mode == "circular" and most > n:
+            raise ValueError(f"padding: expected {'less than' if mode == 'reflect' else 'at most'} "
+                             f"the {axis} {n} for mode {mode!r}, got {padding!r}")
+    return padded(H, top, bottom, mode), padded(W, left, right, mode)
+
+
+def pad2d(x_, padding, mode, value):
+    cdef cnp.ndarray x = image_argument(x_, "x", "C, H, W")
+    h, w = border_maps(x.shape[x.ndim - 2], x.shape[x.ndim - 1], padding, mode)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+            value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"value: expected a number, got {value!r}")
+    if mode != "constant" and value != 0:
+        raise ValueError(f"value: expected 0 for mode {mode!r}, got {value!r}")
+    return resampled(x, "x", h, w, value)
+
+
+def pad2d_backward(dy_, padding, mode):
+    cdef cnp.ndarray dy = image_argument(dy_, "dy", "C, OH, OW")
+    cdef Py_ssize_t top, bottom, left, right
+    cdef Py_ssize_t H = dy.shape[dy.ndim - 2], W = dy.shape[dy.ndim - 1]
+    pads(padding, &top, &bottom, &left, &right)
+    if H <= top + bottom or W <= left + right:
+        raise ValueError(
+            f"dy: expected more pixels than the padding {padding!r}, got {shape_text(dy)}")
+    h, w = border_maps(H - top - bottom, W - left - right, padding, mode)
+    return resampled(dy, "dy", h.transposed(), w.transposed(), 0)
+
+
+cdef tuple scale_maps(Py_ssize_t H, Py_ssize_t W, Py_ssize_t sh, Py_ssize_t sw, object mode,
+                      object align_corners):
+    cdef bint bilinear = one_of(mode, "mode", ENLARGEMENTS) == "bilinear"
+    if not isinstance(align_corners, (bool, np.bool_)):
+        raise TypeError(f"align_corners: expected a bool, got {align_corners!r}")
+    if align_corners and not bilinear:
+        raise ValueError(f'align_corners: expected False for mode "nearest", got {align_corners}')
+    return (upsampled(H, sh, bool(bilinear), bool(align_corners)),
+            upsampled(W, sw, bool(bilinear), bool(align_corners)))
+
+
+def upsample2d(x_, scale, mode, align_corners):
+    cdef cnp.ndarray x = image_argument(x_, "x", "C, H, W")
+    cdef Py_ssize_t sh, sw
+    pair(scale, "scale", 1, &sh, &sw)
+    h, w = scale_maps(x.shape[x.ndim - 2], x.shape[x.ndim - 1], sh, sw, mode, align_corners)
+    return resampled(x, "x", h, w, 0)
+
+
+def upsample2d_backward(dy_, scale, mode, align_corners):
+    cdef cnp.ndarray dy = image_argument(dy_, "dy", "C, OH, OW")
+    cdef Py_ssize_t sh, sw, H = dy.shape[dy.ndim - 2], W = dy.shape[dy.ndim - 1]
+    pair(scale, "scale", 1, &sh, &sw)
+    if H % sh or W % sw:
+        raise ValueError(f"dy: expected multiples of {scale!r} pixels, got {shape_text(dy)}")
+    h, w = scale_maps(H // sh, W // sw, sh, sw, mode, align_corners)
+    return resampled(dy, "dy", h.transposed(), w.transposed(), 0)
