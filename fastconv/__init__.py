@@ -77,11 +77,14 @@ from fastconv.receptive import ReceptiveField, receptive_field
 from fastconv.runtime import (
     available_isas,
     cache_sizes,
+    get_algorithm,
     get_num_threads,
     info,
     isa,
     release_memory,
+    set_algorithm,
     set_num_threads,
+    use_algorithm,
     use_isa,
 )
 
@@ -130,6 +133,7 @@ __all__ = [
     "empty",
     "explain",
     "filters",
+    "get_algorithm",
     "get_num_threads",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
@@ -147,10 +151,12 @@ __all__ = [
     "release_memory",
     "relu",
     "relu_backward",
+    "set_algorithm",
     "set_num_threads",
     "softmax",
     "softmax_cross_entropy",
     "upsample2d",
     "upsample2d_backward",
+    "use_algorithm",
     "use_isa",
 ]

@@ -204,6 +204,7 @@ def explain(
     groups: int = 1,
     dtype: DTypeLike = "float32",
     channels_last: bool = True,
+    algorithm: str = "auto",
 ) -> Explanation:
     """Say how a convolution, or one of its gradients, would be computed now.
 
@@ -225,6 +226,8 @@ def explain(
     channels_last : bool
         Whether the images that the operation reads have their channels innermost in memory, as
         from `as_channels_last`, or lie in C order.
+    algorithm : "auto", "direct" or "winograd"
+        As in `conv2d`.
 
     Returns
     -------
@@ -259,7 +262,16 @@ def explain(
     if not isinstance(channels_last, bool | np.bool_):
         raise TypeError(f"channels_last: expected a bool, got {channels_last!r}")
     said = _conv.explain(
-        name, input_shape, kernel_shape, stride, padding, dilation, groups, kind, channels_last
+        name,
+        input_shape,
+        kernel_shape,
+        stride,
+        padding,
+        dilation,
+        groups,
+        kind,
+        channels_last,
+        algorithm,
     )
     shapes = said["input_shape"], said["kernel_shape"], said["output_shape"]
     (OC, channels, KH, KW), (N, _, OH, OW) = shapes[1:]

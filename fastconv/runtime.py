@@ -1,4 +1,4 @@
-"""What runs where: threads, instruction sets, caches, and the pool of recycled memory."""
+"""What runs where and how: threads, instruction sets, algorithms, caches, recycled memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fastconv._core import algorithm as _algorithm
 from fastconv._core import caches as _caches
 from fastconv._core import isa as _isa
 from fastconv._core import memory as _memory
@@ -147,6 +148,85 @@ def release_memory() -> int:
     0
     """
     return _memory.release()
+
+
+def set_algorithm(name: str | None) -> None:
+    """Choose how calls with ``algorithm="auto"`` compute, from now on and in the whole process.
+
+    Parameters
+    ----------
+    name : "direct", "winograd", "auto" or None
+        As it is written; by Winograd's algorithm wherever that is possible; or wherever it should
+        be faster.  None takes the choice back: calls are direct, and models "auto".
+
+    Raises
+    ------
+    ValueError, TypeError
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.set_algorithm("auto")
+    >>> fastconv.get_algorithm()
+    'auto'
+    >>> fastconv.set_algorithm(None)
+    """
+    _algorithm.choose(name)
+
+
+def get_algorithm() -> str:
+    """What calls with ``algorithm="auto"`` do here: see `set_algorithm`, `use_algorithm`.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.get_algorithm()
+    'direct'
+    """
+    return _algorithm.chosen()
+
+
+@contextmanager
+def use_algorithm(name: str) -> Iterator[None]:
+    """Choose how calls with ``algorithm="auto"`` compute inside a ``with`` block.
+
+    The choice holds for the calling thread (or task) alone.
+
+    Parameters
+    ----------
+    name : "direct", "winograd" or "auto"
+        As in `set_algorithm`.
+
+    Raises
+    ------
+    ValueError, TypeError
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> with fastconv.use_algorithm("winograd"):
+    ...     fastconv.get_algorithm()
+    'winograd'
+    """
+    token = _algorithm.choose_here(name)
+    try:
+        yield
+    finally:
+        _algorithm.restore(token)
+
+
+@contextmanager
+def cheapest_algorithm() -> Iterator[None]:
+    """What models compute in: the cheaper algorithm, unless the user chose one."""
+    token = _algorithm.choose_if_nobody_did("auto")
+    try:
+        yield
+    finally:
+        _algorithm.restore(token)
 
 
 def cache_sizes() -> dict[str, int]:

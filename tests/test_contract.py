@@ -13,11 +13,11 @@ from fastconv import functional, reference
 # The public operations. Programs rely on these names, this order, these defaults.
 SIGNATURES = {
     "conv2d": "x, kernel, bias=None, *, stride=1, padding=0, dilation=1, groups=1, "
-    "activation=None, out=None",
+    "activation=None, out=None, algorithm='auto'",
     "conv2d_backward_input": "dy, kernel, input_shape, *, stride=1, padding=0, dilation=1, "
-    "groups=1, out=None",
+    "groups=1, out=None, algorithm='auto'",
     "conv2d_backward_kernel": "dy, x, kernel_shape, *, stride=1, padding=0, dilation=1, "
-    "groups=1, out=None",
+    "groups=1, out=None, algorithm='auto'",
     "conv2d_backward_bias": "dy",
     "conv_transpose2d": "x, kernel, bias=None, *, stride=1, padding=0, output_padding=0, "
     "dilation=1, groups=1, activation=None, out=None",

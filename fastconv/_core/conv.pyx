@@ -10,11 +10,13 @@ cimport numpy as cnp
 
 import numpy as np
 
+from fastconv._core.algorithm cimport DIRECT, algorithm_code
 from fastconv._core.arguments cimport (
     array, c_destination, check_bias, contiguous, destination, finish, float_type, image,
     image_array, integer, is_channels_last, is_relu, shape_text, window)
 from fastconv._core.describe cimport (
-    describe_correlation, describe_kernel_gradient, inside, stand_in)
+    describe_correlation, describe_kernel_gradient, describe_winograd,
+    describe_winograd_gradient, inside, stand_in)
 from fastconv._core.elementwise cimport reordered
 from fastconv._core.geometry cimport Axis, Geometry, forward_axis
 from fastconv._core.isa cimport vector_cycles
@@ -26,6 +28,8 @@ from fastconv._core.run cimport (
     FORWARD, INPUT, KERNEL, Key, correlation_plan, is_dense, kernel_gradient_plan, pixels,
     run_correlation, run_kernel_gradient)
 from fastconv._core.threads cimport team_size
+from fastconv._core.winograd cimport WinogradPlan, fits_winograd
+from fastconv._core.winograd_gradient cimport WinogradGradientPlan
 
 cnp.import_array()
 
@@ -113,9 +117,20 @@ cdef int check_gradient(cnp.ndarray dy, Geometry* g) except -1:
     return 0
 
 
+cdef int set_algorithm(Key* key, object algorithm) except -1:
+    cdef Geometry* g = &key.geometry
+    key.algorithm = algorithm_code(algorithm)
+    if algorithm == "winograd" and not fits_winograd(g):
+        raise ValueError(
+            "algorithm: 'winograd' expects a 3x3 kernel, stride 1 and dilation 1, got a "
+            f"{g.KH}x{g.KW} kernel, stride {(g.stride_h, g.stride_w)} and dilation "
+            f"{(g.dil_h, g.dil_w)}")
+    return 0
+
+
 # ---- the three passes --------------------------------------------------------------------------
 
-def conv2d(x_, kernel_, bias_, stride, padding, dilation, groups, activation, out):
+def conv2d(x_, kernel_, bias_, stride, padding, dilation, groups, activation, out, algorithm):
     cdef Key key
     cdef Geometry* g = &key.geometry
     cdef Image src, dst
@@ -138,6 +153,7 @@ def conv2d(x_, kernel_, bias_, stride, padding, dilation, groups, activation, ou
     else:
         typenum = float_type([x, kernel, bias], ["x", "kernel", "bias"])
         bias = contiguous(bias, typenum)
+    set_algorithm(&key, algorithm)
     key.direction, key.itemsize = FORWARD, 4 if typenum == cnp.NPY_FLOAT32 else 8
     shape[0], shape[1], shape[2], shape[3] = g.N, g.OC, g.OH, g.OW
     y = destination(out, x.ndim, shape, typenum, is_channels_last(x), (x_, kernel_, bias_),
@@ -149,7 +165,8 @@ def conv2d(x_, kernel_, bias_, stride, padding, dilation, groups, activation, ou
     return finish(y, out)
 
 
-def conv2d_backward_input(dy_, kernel_, input_shape, stride, padding, dilation, groups, out):
+def conv2d_backward_input(dy_, kernel_, input_shape, stride, padding, dilation, groups, out,
+                          algorithm):
     cdef Key key
     cdef Geometry* g = &key.geometry
     cdef Image src, dst
@@ -167,6 +184,7 @@ def conv2d_backward_input(dy_, kernel_, input_shape, stride, padding, dilation, 
     check_kernel(g, <const Py_ssize_t*>kernel.shape, "kernel")
     check_gradient(dy, g)
     typenum = float_type([dy, kernel], ["dy", "kernel"])
+    set_algorithm(&key, algorithm)
     key.direction, key.itemsize = INPUT, 4 if typenum == cnp.NPY_FLOAT32 else 8
     dx = destination(out, dy.ndim, shape, typenum, is_channels_last(dy), (dy_, kernel_),
                      ("dy", "kernel"))
@@ -177,7 +195,8 @@ def conv2d_backward_input(dy_, kernel_, input_shape, stride, padding, dilation, 
     return finish(dx, out)
 
 
-def conv2d_backward_kernel(dy_, x_, kernel_shape, stride, padding, dilation, groups, out):
+def conv2d_backward_kernel(dy_, x_, kernel_shape, stride, padding, dilation, groups, out,
+                           algorithm):
     cdef Key key
     cdef Geometry* g = &key.geometry
     cdef Py_ssize_t shape[4]
@@ -198,6 +217,7 @@ def conv2d_backward_kernel(dy_, x_, kernel_shape, stride, padding, dilation, gro
     check_kernel(g, kshape, "kernel_shape")
     check_gradient(dy, g)
     typenum = float_type([dy, x], ["dy", "x"])
+    set_algorithm(&key, algorithm)
     key.direction, key.itemsize = KERNEL, 4 if typenum == cnp.NPY_FLOAT32 else 8
     dkernel = c_destination(out, 4, kshape, typenum, (dy_, x_), ("dy", "x"))
     if g.N:
@@ -218,6 +238,7 @@ cpdef cnp.ndarray conv2d_backward_bias(object dy_):
     check_images(dy, "dy", "OC, OH, OW")
     typenum = float_type([dy], ["dy"])
     batched_shape(dy, shape)
+    key.algorithm = DIRECT
     key.direction, key.itemsize = KERNEL, 4 if typenum == cnp.NPY_FLOAT32 else 8
     if dy.size == 0:
         sums = new_array(1, shape + 1, <int>key.itemsize, False)
@@ -255,7 +276,7 @@ cdef dict DIRECTIONS = {
 
 
 def explain(operation, input_shape, kernel_shape, stride, padding, dilation, groups,
-            dtype, channels_last):
+            dtype, channels_last, algorithm):
     """What the plan of one of the passes says, as a dict; without a plan for an empty batch."""
     cdef Key key
     cdef Geometry* g = &key.geometry
@@ -263,8 +284,7 @@ def explain(operation, input_shape, kernel_shape, stride, padding, dilation, gro
     cdef Image x, y
     cdef Py_ssize_t shape[4]
     cdef Py_ssize_t kshape[4]
-    cdef CorrelationPlan plan
-    cdef KernelGradientPlan kernel_plan
+    cdef object plan
     cdef double cost
     cdef bint batched = not (isinstance(input_shape, (tuple, list)) and len(input_shape) == 3)
     shape_argument(input_shape, "input_shape", "(N, IC, IH, IW) or (IC, IH, IW)", batched, shape)
@@ -284,6 +304,7 @@ def explain(operation, input_shape, kernel_shape, stride, padding, dilation, gro
     }
     if g.N == 0:
         return found
+    set_algorithm(&key, algorithm)
     key.direction, key.itemsize = DIRECTIONS[operation], dtype.itemsize
     source, result = found["input_shape"], found["output_shape"]
     if key.direction == INPUT:
@@ -293,14 +314,22 @@ def explain(operation, input_shape, kernel_shape, stride, padding, dilation, gro
                       is_channels_last(first))
     x, y = image(first), image(second)
     if key.direction == KERNEL:
-        kernel_plan = kernel_gradient_plan(&key, &x, &y)
-        found.update(describe_kernel_gradient(&kernel_plan.p))
-        cost = kernel_plan.p.cost
+        plan = kernel_gradient_plan(&key, &x, &y)
+        if type(plan) is WinogradGradientPlan:
+            found.update(describe_winograd_gradient(&(<WinogradGradientPlan>plan).p))
+            cost = (<WinogradGradientPlan>plan).p.cost
+        else:
+            found.update(describe_kernel_gradient(&(<KernelGradientPlan>plan).p))
+            cost = (<KernelGradientPlan>plan).p.cost
     else:
         y.data = NULL      # results are aligned
         plan = correlation_plan(&key, &x, &y)
-        found.update(describe_correlation(&plan.p, &y))
-        cost = plan.p.cost
+        if type(plan) is WinogradPlan:
+            found.update(describe_winograd(&(<WinogradPlan>plan).p))
+            cost = (<WinogradPlan>plan).p.cost
+        else:
+            found.update(describe_correlation(&(<CorrelationPlan>plan).p, &y))
+            cost = (<CorrelationPlan>plan).p.cost
     # Plans count in cycles of the widest vectors, whichever they use.
     found["lanes_per_cycle"] = key.leaves.vf / vector_cycles(key.leaves)
     found["threads"] = min(team_size(cost), found["tasks"])

@@ -9,6 +9,7 @@ cimport numpy as cnp
 
 import numpy as np
 
+from fastconv._core.algorithm cimport DIRECT
 from fastconv._core.arguments cimport (
     array, c_destination, check_bias, contiguous, finish, float_type, is_relu, shape_text)
 from fastconv._core.conv cimport conv2d_backward_bias
@@ -60,6 +61,7 @@ def dense(x_, kernel_, bias_, activation, out):
     else:
         typenum = float_type([x, kernel, bias], ["x", "kernel", "bias"])
         bias = contiguous(bias, typenum)
+    key.algorithm = DIRECT
     key.direction, key.itemsize = FORWARD, 4 if typenum == cnp.NPY_FLOAT32 else 8
     shape[0], shape[1] = x.shape[0], kernel.shape[0]
     y = c_destination(out, 2, shape, typenum, (x_, kernel_, bias_), ("x", "kernel", "bias"))
@@ -87,6 +89,7 @@ def dense_backward(dy_, x_, kernel_, need_dx):
         raise ValueError(
             f"dy: expected shape ({x.shape[0]}, {kernel.shape[0]}), got {shape_text(dy)}")
     typenum = float_type([dy, x, kernel], ["dy", "x", "kernel"])
+    key.algorithm = DIRECT
     key.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
     if need_dx:
         dx = new_array(2, <const Py_ssize_t*>x.shape, <int>key.itemsize, False)

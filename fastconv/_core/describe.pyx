@@ -16,9 +16,12 @@ from fastconv._core.geometry cimport Axis, end_of_run, end_valid, first_valid
 from fastconv._core.isa cimport fc_leaves
 from fastconv._core.kernel_gradient cimport KernelPlan, kernel_scratch_bytes
 from fastconv._core.pack cimport Image
+from fastconv._core.partials cimport partial_size
 from fastconv._core.plan cimport (
     TILE_CYCLES, ColumnTile, Part, Plan, ceil_div, tallest_tile, tile_cycles)
 from fastconv._core.task cimport is_aligned, scratch_bytes
+from fastconv._core.winograd cimport Winograd, winograd_scratch_bytes
+from fastconv._core.winograd_gradient cimport WinogradGradient, winograd_gradient_scratch_bytes
 
 cdef struct Count:
     double calls, fmas, step_cycles
@@ -156,6 +159,38 @@ cdef void count_pixel_lanes(
             add_calls(count, p.leaves, calls, steps, rows, p.lanes[block].nr, False)
 
 
+cdef dict describe_winograd(const Winograd* p):
+    cdef Count count
+    count.calls = count.fmas = count.step_cycles = count.rows = 0
+    cdef Py_ssize_t at, block, tiles, most, height, first
+    for at in range(p.n_blocks):
+        tiles = min(p.block, p.tiles - at * p.block)
+        for block in range(p.n_lanes):
+            most = p.leaves.max_mr[p.lanes[block].nr - 1]
+            height = ceil_div(tiles, ceil_div(tiles, most))
+            for first in range(0, tiles, height):
+                add_calls(&count, p.leaves, p.G * p.n * p.n, <double>p.G * p.n * p.n * p.CI,
+                          min(height, tiles - first), p.lanes[block].nr, True)
+    return {
+        "path": f"Winograd, {p.m}x{p.m} outputs from {p.n}x{p.n} values",
+        "tile": (count.rows, p.lanes[0].nr, p.vf),
+        "lane_blocks": p.n_lanes,
+        "sum_blocks": 1,
+        "packs": (p.pixels.packs, p.dst_planar),
+        "padded": p.pixels.packs,
+        "spread": False,
+        "streams": p.streams,
+        "task": {"tiles": p.block, "lane blocks": p.split},
+        "tasks": p.n_tasks,
+        "scratch_bytes": winograd_scratch_bytes(p),
+        "kernel_bytes": p.packed_size * p.itemsize,
+        # The values of pixels and kernel, and the products: each is moved through the transforms.
+        "packed_values": p.packed_size + p.n_tasks * p.values_scratch + (
+            p.n_blocks * p.G * p.n_lanes * p.products_scratch),
+        **counted(&count),
+    }
+
+
 # ---- gradient of the kernel ---------------------------------------------------------------------
 
 cdef dict describe_kernel_gradient(const KernelPlan* p):
@@ -198,9 +233,42 @@ cdef dict describe_kernel_gradient(const KernelPlan* p):
                  "lane blocks": min(p.split, p.n_lanes), "units": p.units},
         "tasks": p.n_tasks,
         "scratch_bytes": kernel_scratch_bytes(p),
-        "kernel_bytes": p.n_chunks * p.partial_size * p.itemsize,
+        "kernel_bytes": p.n_chunks * partial_size(&p.partials) * p.itemsize,
         "packed_values": (p.n_tasks * p.chunk * (p.x_scratch + p.dy_scratch)
-                          + p.n_chunks * p.partial_size),
+                          + p.n_chunks * partial_size(&p.partials)),
+        **counted(&count),
+    }
+
+
+cdef dict describe_winograd_gradient(const WinogradGradient* p):
+    cdef Count count
+    count.calls = count.fmas = count.step_cycles = count.rows = 0
+    cdef Py_ssize_t block, part, channels, ci, most, height
+    cdef double values = <double>p.G * p.n * p.n, blocks = ceil_div(p.tiles, p.block)
+    for block in range(p.n_lanes):
+        most = p.leaves.max_mr[p.lanes[block].nr - 1]
+        for part in range(p.n_channels):
+            channels = min(p.channels, p.CI - part * p.channels)
+            height = ceil_div(channels, ceil_div(channels, most))
+            for ci in range(0, channels, height):
+                add_calls(&count, p.leaves, values * blocks, values * p.tiles,
+                          min(height, channels - ci), p.lanes[block].nr, True)
+    return {
+        "path": f"Winograd's kernel gradient, {p.m}x{p.m} of dy from {p.n}x{p.n} values",
+        "tile": (count.rows, p.lanes[0].nr, p.vf),
+        "lane_blocks": p.n_lanes,
+        "sum_blocks": <Py_ssize_t>blocks,
+        "packs": (p.x.packs, p.dy.packs),
+        "padded": p.x.packs,
+        "spread": False,
+        "streams": False,
+        "task": {"tiles": p.chunk, "lane blocks": p.split, "channels": p.channels},
+        "tasks": p.n_tasks,
+        "scratch_bytes": winograd_gradient_scratch_bytes(p),
+        "kernel_bytes": p.partials.count * partial_size(&p.partials) * p.itemsize,
+        "packed_values": (
+            <Py_ssize_t>blocks * p.G * (p.n_splits * p.n_channels * (p.x_scratch + p.dy_scratch))
+            + p.n_tasks * p.sum_scratch),
         **counted(&count),
     }
 

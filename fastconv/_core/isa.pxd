@@ -114,6 +114,18 @@ cdef extern from "ukernels/ukernels.h" nogil:
 
     ctypedef void (*fc_mix_fn)(const fc_mix* m) noexcept nogil
 
+    ctypedef struct fc_winograd:
+        const void* src
+        const void* bias
+        void* dst
+        Py_ssize_t src_h, src_w, dst_h, dst_w
+        Py_ssize_t h0, h1, w0, w1
+        Py_ssize_t lanes
+        int n, size
+        int relu, stream
+
+    ctypedef void (*fc_winograd_fn)(const fc_winograd* w) noexcept nogil
+
     ctypedef struct fc_leaves:
         int vf
         int max_mr[4]
@@ -137,6 +149,9 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_softmax_loss_fn softmax_loss
         fc_scale_fn scale
         fc_mix_fn mix
+        fc_winograd_fn winograd_data
+        fc_winograd_fn winograd_spread
+        fc_winograd_fn winograd_fold
 
     ctypedef struct fc_isa:
         const char* name

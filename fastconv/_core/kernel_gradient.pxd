@@ -1,6 +1,7 @@
 from fastconv._core.pack cimport Image, Spread
 from fastconv._core.geometry cimport Axis, Geometry
 from fastconv._core.isa cimport fc_leaves
+from fastconv._core.partials cimport Partials
 from fastconv._core.plan cimport Lanes
 
 cdef struct KernelPlan:
@@ -23,10 +24,11 @@ cdef struct KernelPlan:
     Py_ssize_t n_images, n_rows, n_columns
     Py_ssize_t chunk, n_chunks   # blocks per chunk; each chunk sums into its own partial kernel
     Py_ssize_t n_tasks
-    Py_ssize_t partial_size      # elements of one partial kernel: (G, R, V * vf)
+    Partials partials
     Py_ssize_t x_channels        # of a packed pixel
     Py_ssize_t x_scratch, row_scratch, dy_scratch
     double cost                  # multiply-adds, or what takes as long
+    double cycles                # of the tiles, as their width was chosen by
 
 cdef class KernelGradientPlan:
     cdef KernelPlan p

@@ -36,6 +36,7 @@ from fastconv._core.geometry cimport (
     Axis, Geometry, end_of_run, end_valid, first_valid, forward_axis, most_see_the_border)
 from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile, tile_of
 from fastconv._core.pack cimport Box, Image, pack_box, spread_table
+from fastconv._core.partials cimport add_partials, partial_size
 from fastconv._core.plan cimport (
     FEW_CHANNELS, PACKED_LANES, STREAM_BYTES, Lanes, best_width, ceil_div, cheapest_leaves,
     cut_lanes, is_lanewise, tallest_tile)
@@ -47,7 +48,6 @@ cdef Py_ssize_t SCRATCH_BYTES = 2 * L2_BYTES
 cdef Py_ssize_t WHOLE_BYTES = 262144
 cdef Py_ssize_t ENOUGH_TASKS = 16
 cdef Py_ssize_t PARTIAL_BYTES = 4194304
-cdef Py_ssize_t FINISH_ROWS = 64
 
 
 cdef class KernelGradientPlan:
@@ -104,6 +104,7 @@ cdef KernelGradientPlan make_kernel_plan(
     width = best_width(leaves, p.V, p.unit_rows, BLOCK_PIXELS, False, True, &cycles)
     if p.lanewise:
         width = <int>min(p.V, FC_LANEWISE_NR)
+    p.cycles = cycles * N * OH * OW * p.G * (1 if p.by_taps else p.KH * p.KW)
     p.n_lanes = cut_lanes(leaves, p.V, p.CO, width, &p.lanes)
     # A lane-wise task packs the channels of its lanes and no others.
     p.split = 1
@@ -145,15 +146,19 @@ cdef KernelGradientPlan make_kernel_plan(
     blocks = max(p.n_images * p.n_rows * p.n_columns, 1)
 
     # Tasks: lanes and groups first, then chunks of pixels, then units.
-    p.partial_size = p.G * R * p.V * p.vf
+    p.partials.leaves, p.partials.itemsize = leaves, itemsize
+    p.partials.G, p.partials.rows = p.G, R
+    p.partials.width, p.partials.CO = p.V * p.vf, p.CO
     if p.CI * p.KH * p.KW < 128 and not p.lanewise:
         p.split = p.n_lanes     # packing x again for other lanes would cost more than it shares
     p.n_splits = ceil_div(p.n_lanes, p.split)
     tasks = p.G * p.n_splits
     p.n_chunks = max(min(blocks, ceil_div(ENOUGH_TASKS, tasks)), 1)
-    p.n_chunks = max(min(p.n_chunks, PARTIAL_BYTES // max(p.partial_size * itemsize, 1)), 1)
+    most = PARTIAL_BYTES // max(partial_size(&p.partials) * itemsize, 1)
+    p.n_chunks = max(min(p.n_chunks, most), 1)
     p.chunk = ceil_div(blocks, p.n_chunks)
     p.n_chunks = ceil_div(blocks, p.chunk)
+    p.partials.count = p.n_chunks
     tasks *= p.n_chunks
     p.n_parts = max(min(ceil_div(ENOUGH_TASKS, tasks), p.n_units), 1) if R >= 128 else 1
     p.units = ceil_div(p.n_units, p.n_parts)
@@ -188,7 +193,6 @@ cdef struct Run:
     const KernelPlan* p
     const Image* x
     const Image* dy
-    char* dkernel
     char* partials
     char* scratch
 
@@ -201,11 +205,9 @@ cdef void kernel_gradient(
     int team
 ) noexcept nogil:
     cdef Run run
-    run.p, run.x, run.dy, run.dkernel = plan, x, dy, dkernel
-    run.partials, run.scratch = partials, scratch
+    run.p, run.x, run.dy, run.partials, run.scratch = plan, x, dy, partials, scratch
     parallel_for(plan.n_tasks, team, sum_task, &run)
-    parallel_for(plan.G * ceil_div(plan.CI * plan.KH * plan.KW, FINISH_ROWS), team,
-                 finish_task, &run)
+    add_partials(&plan.partials, partials, dkernel, team)
 
 
 cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
@@ -223,7 +225,7 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
     split, number = number % p.n_splits, number // p.n_splits
     g, chunk = number % p.G, number // p.G
     lanes0, lanes1 = split * p.split, min((split + 1) * p.split, p.n_lanes)
-    partial = run.partials + (chunk * p.partial_size
+    partial = run.partials + (chunk * partial_size(&p.partials)
                               + g * p.CI * p.KH * p.KW * p.V * p.vf) * size
     for at in range(chunk * p.chunk, min((chunk + 1) * p.chunk,
                                          p.n_images * p.n_rows * p.n_columns)):
@@ -456,18 +458,3 @@ cdef void pack_dy(
                 p.leaves.transpose(row, width, NULL, from_row, dy.sc, count, columns)
         # end: i
     # end: n
-
-
-cdef void finish_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
-    """Add the partial kernels of some rows in the order of the chunks; write (OC, IC, KH, KW)."""
-    cdef Run* run = <Run*>context
-    cdef const KernelPlan* p = run.p
-    cdef Py_ssize_t R = p.CI * p.KH * p.KW, width = p.V * p.vf, size = p.itemsize
-    cdef Py_ssize_t g = number // ceil_div(R, FINISH_ROWS)
-    cdef Py_ssize_t r0 = number % ceil_div(R, FINISH_ROWS) * FINISH_ROWS
-    cdef Py_ssize_t r1 = min(r0 + FINISH_ROWS, R), chunk
-    cdef char* sum = run.partials + (g * R + r0) * width * size
-    for chunk in range(1, p.n_chunks):
-        p.leaves.add(sum, sum + chunk * p.partial_size * size, (r1 - r0) * width)
-    p.leaves.transpose(run.dkernel + (g * p.CO * R + r0) * size, R, NULL,
-                       sum, width, r1 - r0, p.CO)

@@ -82,6 +82,8 @@ cdef CorrelationPlan make_plan(
         plan_depthwise(p, src_planar, dst_planar)
     else:
         plan_correlate(p, width, src_planar, dst_planar)
+    if not (p.pixel_lanes or p.lanewise):
+        p.cycles = by_channels * depth * p.h[0].n * p.N * p.G + 0.5 * p.packed_size
     p.asks = p.itemsize * g.N * (
         <double>g.IC * g.IH * g.IW + <double>g.OC * g.OH * g.OW) >= STREAM_BYTES
     p.streams = p.asks and not p.pixel_lanes

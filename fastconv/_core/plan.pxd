@@ -62,6 +62,7 @@ cdef struct Plan:
     Py_ssize_t packed_size
     Py_ssize_t src_scratch, row_scratch, dst_scratch
     double cost                     # multiply-adds, or what takes as long
+    double cycles                   # with channels in the lanes, as their width was chosen by
 
 cdef class CorrelationPlan:
     cdef Plan p

@@ -2,9 +2,7 @@ cimport numpy as cnp
 
 from fastconv._core.geometry cimport Geometry
 from fastconv._core.isa cimport fc_leaves
-from fastconv._core.kernel_gradient cimport KernelGradientPlan
 from fastconv._core.pack cimport Image
-from fastconv._core.plan cimport CorrelationPlan
 
 cdef enum:
     FORWARD, INPUT, KERNEL
@@ -12,11 +10,11 @@ cdef enum:
 cdef struct Key:
     # All that a plan depends on.
     Geometry geometry
-    Py_ssize_t direction, itemsize, src_planar, dst_planar, pixels_contiguous
+    Py_ssize_t direction, algorithm, itemsize, src_planar, dst_planar, pixels_contiguous
     const fc_leaves* leaves
 
-cdef CorrelationPlan correlation_plan(Key* key, const Image* src, const Image* dst)
-cdef KernelGradientPlan kernel_gradient_plan(Key* key, Image* src, Image* grad)
+cdef object correlation_plan(Key* key, const Image* src, const Image* dst)
+cdef object kernel_gradient_plan(Key* key, Image* src, Image* grad)
 cdef int run_correlation(
     Key* key, Image* src, cnp.ndarray kernel, cnp.ndarray bias, Image* dst, bint relu
 ) except -1

@@ -10,22 +10,34 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from fastconv._core.algorithm cimport DIRECT, WINOGRAD
 from fastconv._core.arguments cimport image, image_array, is_planar
 from fastconv._core.geometry cimport Geometry
 from fastconv._core.isa cimport leaves
 from fastconv._core.kernel_gradient cimport (
-    KernelGradientPlan, kernel_gradient, kernel_scratch_bytes, make_kernel_plan)
+    KernelGradientPlan, KernelPlan, kernel_gradient, kernel_scratch_bytes, make_kernel_plan)
 from fastconv._core.memory cimport Block, take
 from fastconv._core.nests cimport make_plan, run_nest
 from fastconv._core.pack cimport Image
-from fastconv._core.plan cimport CorrelationPlan
+from fastconv._core.partials cimport partial_size
+from fastconv._core.plan cimport CorrelationPlan, Plan
 from fastconv._core.task cimport scratch_bytes
 from fastconv._core.threads cimport team_size
+from fastconv._core.winograd cimport (
+    Winograd, WinogradPlan, fits_winograd, plan_winograd, winograd, winograd_scratch_bytes)
+from fastconv._core.winograd_gradient cimport (
+    WinogradGradient, WinogradGradientPlan, plan_winograd_gradient, winograd_gradient,
+    winograd_gradient_scratch_bytes)
 
 cnp.import_array()
 
 cdef enum:
     MOST_PLANS = 1024
+
+# Counted cycles are that far from measured ones: what is not surely faster is computed directly.
+cdef double SURELY = 0.75
+# Fewer channels are mostly transforms.
+cdef Py_ssize_t FEW_CHANNELS = 8
 
 cdef dict plans = {}
 
@@ -36,16 +48,50 @@ cdef object find_plan(const Key* key):
     plan = plans.get(name)
     if plan is None:
         if key.direction == KERNEL:
-            plan = make_kernel_plan(&key.geometry, key.leaves, <int>key.itemsize,
-                                    key.src_planar, key.dst_planar, key.pixels_contiguous)
+            plan = make_gradient_plan(key)
         else:
-            plan = make_plan(&key.geometry, key.direction == INPUT, key.leaves,
-                             <int>key.itemsize, key.src_planar, key.dst_planar,
-                             key.pixels_contiguous)
+            plan = make_correlation_plan(key)
         if len(plans) >= MOST_PLANS:
             plans.clear()
         plans[name] = plan
     return plan
+
+
+cdef bint may_be_winograd(const Key* key) noexcept:
+    cdef const Geometry* g = &key.geometry
+    return key.algorithm == WINOGRAD or (
+        key.algorithm != DIRECT and fits_winograd(g)
+        and min(g.IC, g.OC) // g.G >= FEW_CHANNELS)
+
+
+cdef object make_correlation_plan(const Key* key):
+    cdef WinogradPlan fast = None
+    cdef CorrelationPlan direct
+    if may_be_winograd(key):
+        fast = plan_winograd(&key.geometry, key.direction == INPUT, key.leaves,
+                             <int>key.itemsize, key.src_planar, key.dst_planar)
+        if key.algorithm == WINOGRAD:
+            return fast
+    direct = make_plan(&key.geometry, key.direction == INPUT, key.leaves, <int>key.itemsize,
+                       key.src_planar, key.dst_planar, key.pixels_contiguous)
+    if fast is not None and fast.p.cycles < SURELY * direct.p.cycles:
+        return fast
+    return direct
+
+
+cdef object make_gradient_plan(const Key* key):
+    cdef WinogradGradientPlan fast = None
+    cdef KernelGradientPlan direct
+    if may_be_winograd(key):
+        fast = plan_winograd_gradient(&key.geometry, key.leaves, <int>key.itemsize,
+                                      key.src_planar, key.dst_planar)
+        if key.algorithm == WINOGRAD:
+            return fast
+    direct = make_kernel_plan(&key.geometry, key.leaves, <int>key.itemsize,
+                              key.src_planar, key.dst_planar, key.pixels_contiguous)
+    if fast is not None and fast.p.cycles < SURELY * direct.p.cycles:
+        return fast
+    return direct
 
 
 cdef bint is_pointwise(const Geometry* g) noexcept:
@@ -63,35 +109,67 @@ cdef bint one_row(const Geometry* g, const Image* a, const Image* b) noexcept:
     return g.N == 1 or (a.sn == g.IH * a.sh and b.sn == g.IH * b.sh)
 
 
-cdef CorrelationPlan correlation_plan(Key* key, const Image* src, const Image* dst):
+cdef object correlation_plan(Key* key, const Image* src, const Image* dst):
     key.src_planar, key.dst_planar = is_planar(src), is_planar(dst)
     key.pixels_contiguous = one_row(&key.geometry, src, dst)
     key.leaves = leaves(<int>key.itemsize)
     return find_plan(key)
 
 
+cdef struct Needs:
+    # What a plan takes: multiply-adds; lanes of a group's bias; packed kernel; a thread's scratch.
+    double cost
+    Py_ssize_t G, CO, lanes, packed_size, scratch_bytes
+
+
+cdef Needs needs_of(object plan) noexcept:
+    cdef Needs needs
+    cdef const Plan* p
+    cdef const Winograd* w
+    if type(plan) is WinogradPlan:
+        w = &(<WinogradPlan>plan).p
+        needs.cost, needs.G, needs.CO, needs.lanes = w.cost, w.G, w.CO, w.V * w.vf
+        needs.packed_size, needs.scratch_bytes = w.packed_size, winograd_scratch_bytes(w)
+    else:
+        p = &(<CorrelationPlan>plan).p
+        needs.cost, needs.G, needs.CO, needs.lanes = p.cost, p.G, p.CO, p.V * p.vf
+        if p.pixel_lanes:
+            needs.lanes = p.CO
+        needs.packed_size, needs.scratch_bytes = p.packed_size, scratch_bytes(p)
+    return needs
+
+
 cdef int run_correlation(
     Key* key, Image* src, cnp.ndarray kernel, cnp.ndarray bias, Image* dst, bint relu
 ) except -1:
-    cdef CorrelationPlan plan = correlation_plan(key, src, dst)
-    cdef int team = team_size(plan.p.cost)
+    cdef object plan = correlation_plan(key, src, dst)
+    cdef Needs needs = needs_of(plan)
+    cdef int team = team_size(needs.cost)
     cdef Py_ssize_t size = key.itemsize, g
-    cdef Py_ssize_t lanes = plan.p.CO if plan.p.pixel_lanes else plan.p.V * plan.p.vf
-    cdef Py_ssize_t packed_bytes = (plan.p.packed_size * size + 63) // 64 * 64
-    cdef Py_ssize_t bias_bytes = (plan.p.G * lanes * size + 63) // 64 * 64
-    cdef Block block = take(packed_bytes + bias_bytes + team * scratch_bytes(&plan.p))
+    cdef Py_ssize_t packed_bytes = (needs.packed_size * size + 63) // 64 * 64
+    cdef Py_ssize_t bias_bytes = (needs.G * needs.lanes * size + 63) // 64 * 64
+    cdef Block block = take(packed_bytes + bias_bytes + team * needs.scratch_bytes)
     cdef char* packed = block.data
     cdef char* padded_bias = NULL
     cdef char* scratch = packed + packed_bytes + bias_bytes
     cdef const char* k = <const char*>cnp.PyArray_DATA(kernel)
+    cdef const Plan* direct = NULL
+    cdef const Winograd* fast = NULL
     if bias is not None:
         padded_bias = packed + packed_bytes
         memset(padded_bias, 0, bias_bytes)
-        for g in range(plan.p.G):
-            memcpy(padded_bias + g * lanes * size,
-                   <char*>cnp.PyArray_DATA(bias) + g * plan.p.CO * size, plan.p.CO * size)
+        for g in range(needs.G):
+            memcpy(padded_bias + g * needs.lanes * size,
+                   <char*>cnp.PyArray_DATA(bias) + g * needs.CO * size, needs.CO * size)
+    if type(plan) is WinogradPlan:
+        fast = &(<WinogradPlan>plan).p
+    else:
+        direct = &(<CorrelationPlan>plan).p
     with nogil:
-        run_nest(&plan.p, src, k, padded_bias, dst, relu, packed, scratch, team)
+        if fast != NULL:
+            winograd(fast, src, k, padded_bias, dst, relu, packed, scratch, team)
+        else:
+            run_nest(direct, src, k, padded_bias, dst, relu, packed, scratch, team)
     return 0
 
 
@@ -112,19 +190,33 @@ cdef int run_kernel_gradient(
     else:
         x = flat_rows(image_array(x, typenum), g)
         src = image(x)
-    cdef KernelGradientPlan plan = kernel_gradient_plan(key, &src, &grad)
-    # A plain sum waits for memory, not for its additions.
-    cdef int team = team_size(plan.p.cost * (8 if x is None else 1))
-    cdef Py_ssize_t partials = plan.p.partial_size * plan.p.n_chunks * key.itemsize
-    partials = (partials + 63) // 64 * 64
-    cdef Block block = take(partials + team * kernel_scratch_bytes(&plan.p))
+    cdef object plan = kernel_gradient_plan(key, &src, &grad)
+    cdef const KernelPlan* direct = NULL
+    cdef const WinogradGradient* fast = NULL
+    cdef Py_ssize_t partials, scratch
+    cdef double cost
+    if type(plan) is WinogradGradientPlan:
+        fast = &(<WinogradGradientPlan>plan).p
+        cost, scratch = fast.cost, winograd_gradient_scratch_bytes(fast)
+        partials = partial_size(&fast.partials) * fast.partials.count
+    else:
+        direct = &(<KernelGradientPlan>plan).p
+        # A plain sum waits for memory, not for its additions.
+        cost, scratch = direct.cost * (8 if x is None else 1), kernel_scratch_bytes(direct)
+        partials = partial_size(&direct.partials) * direct.partials.count
+    cdef int team = team_size(cost)
+    partials = (partials * key.itemsize + 63) // 64 * 64
+    cdef Block block = take(partials + team * scratch)
     cdef char* data = <char*>cnp.PyArray_DATA(dkernel)
     with nogil:
-        kernel_gradient(&plan.p, &src, &grad, data, block.data, block.data + partials, team)
+        if fast != NULL:
+            winograd_gradient(fast, &src, &grad, data, block.data, block.data + partials, team)
+        else:
+            kernel_gradient(direct, &src, &grad, data, block.data, block.data + partials, team)
     return 0
 
 
-cdef KernelGradientPlan kernel_gradient_plan(Key* key, Image* src, Image* grad):
+cdef object kernel_gradient_plan(Key* key, Image* src, Image* grad):
     """The plan; a 1x1 kernel's pixels become one row, of `key` and of the images."""
     cdef Geometry* g = &key.geometry
     key.pixels_contiguous = is_dense(grad, g.OC, g.OH, g.OW) and (

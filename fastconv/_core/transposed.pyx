@@ -10,6 +10,7 @@ way than there (``run``), and no zeros are inserted.
 
 cimport numpy as cnp
 
+from fastconv._core.algorithm cimport DIRECT
 from fastconv._core.arguments cimport (
     array, c_destination, check_bias, contiguous, destination, finish, float_type, image,
     image_array, integer, is_channels_last, is_relu, pair, shape_text, window)
@@ -119,7 +120,8 @@ def conv_transpose2d(
     else:
         typenum = float_type([x, kernel, bias], ["x", "kernel", "bias"])
         bias = contiguous(bias, typenum)
-    key.direction, key.itemsize = INPUT, 4 if typenum == cnp.NPY_FLOAT32 else 8
+    key.direction, key.algorithm = INPUT, DIRECT
+    key.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
     shape[0], shape[1], shape[2], shape[3] = g.N, g.IC, g.IH, g.IW
     y = destination(out, x.ndim, shape, typenum, is_channels_last(x), (x_, kernel_, bias_),
                     ("x", "kernel", "bias"))
@@ -145,7 +147,8 @@ def conv_transpose2d_backward_input(
                         (<object>kernel).shape, stride, padding, output_padding, dilation, groups)
     check_gradient(dy, g)
     typenum = float_type([dy, kernel], ["dy", "kernel"])
-    key.direction, key.itemsize = FORWARD, 4 if typenum == cnp.NPY_FLOAT32 else 8
+    key.direction, key.algorithm = FORWARD, DIRECT
+    key.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
     shape[0], shape[1], shape[2], shape[3] = g.N, g.OC, g.OH, g.OW
     dx = destination(out, dy.ndim, shape, typenum, is_channels_last(dy), (dy_, kernel_),
                      ("dy", "kernel"))
@@ -173,7 +176,8 @@ def conv_transpose2d_backward_kernel(
                         output_padding, dilation, groups)
     check_gradient(dy, g)
     typenum = float_type([dy, x], ["dy", "x"])
-    key.direction, key.itemsize = KERNEL, 4 if typenum == cnp.NPY_FLOAT32 else 8
+    key.direction, key.algorithm = KERNEL, DIRECT
+    key.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
     shape[0], shape[1], shape[2], shape[3] = kernel_shape
     dkernel = c_destination(out, 4, shape, typenum, (dy_, x_), ("dy", "x"))
     if g.N:

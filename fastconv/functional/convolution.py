@@ -20,6 +20,7 @@ def conv2d(
     groups: int = 1,
     activation: str | None = None,
     out: Array | None = None,
+    algorithm: str = "auto",
 ) -> Array:
     """Slide kernels over images: the 2-D convolution of neural networks (no flip).
 
@@ -48,6 +49,11 @@ def conv2d(
         Applied as the result is stored.
     out : array (N, OC, OH, OW), optional
         Where to write the result; must not overlap the inputs.
+    algorithm : "auto", "direct" or "winograd"
+        "direct" sums as written here, and is exact on integers. "winograd" takes a quarter of the
+        multiplications of a 3x3 kernel with stride 1 and dilation 1, and rounds about twice as
+        much; elsewhere it is an error. "auto" is what `use_algorithm` or `set_algorithm` chose:
+        direct if nobody did.
 
     Returns
     -------
@@ -62,7 +68,9 @@ def conv2d(
     >>> fastconv.conv2d(image, edge)
     array([[[0., 1., 0.]]])
     """
-    return _conv.conv2d(x, kernel, bias, stride, padding, dilation, groups, activation, out)
+    return _conv.conv2d(
+        x, kernel, bias, stride, padding, dilation, groups, activation, out, algorithm
+    )
 
 
 def conv2d_backward_input(
@@ -75,6 +83,7 @@ def conv2d_backward_input(
     dilation: Pair = 1,
     groups: int = 1,
     out: Array | None = None,
+    algorithm: str = "auto",
 ) -> Array:
     """Gradient of a convolution with respect to its input.
 
@@ -92,6 +101,8 @@ def conv2d_backward_input(
         As in `conv2d`.
     out : array of input_shape, optional
         Where to write the result.
+    algorithm : "auto", "direct" or "winograd"
+        As in `conv2d`.
 
     Returns
     -------
@@ -111,7 +122,7 @@ def conv2d_backward_input(
     array([[[1., 3., 3., 2.]]])
     """
     return _conv.conv2d_backward_input(
-        dy, kernel, input_shape, stride, padding, dilation, groups, out
+        dy, kernel, input_shape, stride, padding, dilation, groups, out, algorithm
     )
 
 
@@ -125,6 +136,7 @@ def conv2d_backward_kernel(
     dilation: Pair = 1,
     groups: int = 1,
     out: Array | None = None,
+    algorithm: str = "auto",
 ) -> Array:
     """Gradient of a convolution with respect to its kernel.
 
@@ -142,6 +154,8 @@ def conv2d_backward_kernel(
         As in `conv2d`.
     out : array of kernel_shape, optional
         Where to write the result.
+    algorithm : "auto", "direct" or "winograd"
+        As in `conv2d`.
 
     Returns
     -------
@@ -159,7 +173,9 @@ def conv2d_backward_kernel(
     >>> fastconv.conv2d_backward_kernel(np.ones((1, 1, 3)), x, (1, 1, 1, 2))
     array([[[[6., 9.]]]])
     """
-    return _conv.conv2d_backward_kernel(dy, x, kernel_shape, stride, padding, dilation, groups, out)
+    return _conv.conv2d_backward_kernel(
+        dy, x, kernel_shape, stride, padding, dilation, groups, out, algorithm
+    )
 
 
 def conv2d_backward_bias(dy: ArrayLike) -> Array:

@@ -23,6 +23,7 @@ from fastconv import functional as F
 from fastconv.arguments import as_array
 from fastconv.losses import Loss
 from fastconv.optim import Optimizer
+from fastconv.runtime import cheapest_algorithm
 
 from . import files
 from . import fit as loops
@@ -154,12 +155,13 @@ class Sequential(Container):
         if y.ndim == 4:
             y = F.as_channels_last(y)
         before = None
-        for layer in self.layers:
-            y = layer.forward(y, training=training)
-            # Who masks the gradient of a ReLU between the two: see layer.py.
-            if training and before and layer.takes_relu and before.hand_over_relu():
-                layer.take_relu()
-            before = layer
+        with cheapest_algorithm():
+            for layer in self.layers:
+                y = layer.forward(y, training=training)
+                # Who masks the gradient of a ReLU between the two: see layer.py.
+                if training and before and layer.takes_relu and before.hand_over_relu():
+                    layer.take_relu()
+                before = layer
         return y
 
     def hand_over_relu(self) -> bool:
@@ -200,8 +202,9 @@ class Sequential(Container):
             with_params = (i for i, layer in enumerate(layers) if layer.parameters())
             layers = layers[next(with_params, len(layers)) :]
         gradient: Any = as_array(dy, "dy")
-        for layer in reversed(layers):
-            gradient = layer.backward(gradient, need_dx=need_dx or layer is not layers[0])
+        with cheapest_algorithm():
+            for layer in reversed(layers):
+                gradient = layer.backward(gradient, need_dx=need_dx or layer is not layers[0])
         return gradient if need_dx else None
 
     def summary(self) -> str:

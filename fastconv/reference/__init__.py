@@ -23,6 +23,8 @@ operations walk over the taps and do their arithmetic on such a pair of slices,
 A tap that lies in the padding is skipped here. The fast twins may multiply it by zero instead,
 which differs only where the other factor is infinite or NaN.
 
+There is one way to sum here, whatever ``algorithm`` says.
+
 The dtype rule: the result is float64 if any floating-point array given is float64, or if none is
 floating-point; otherwise it is float32 (float16 counts as float32). Complex, object, string and
 long double arrays are refused.

@@ -22,6 +22,7 @@ def conv2d(
     groups: int = 1,
     activation: Activation = None,
     out: Array | None = None,
+    algorithm: str = "auto",
 ) -> Array:
     """Convolve images with a kernel (no flip: what mathematics calls cross-correlation).
 
@@ -75,6 +76,7 @@ def conv2d_backward_input(
     dilation: Pair = 1,
     groups: int = 1,
     out: Array | None = None,
+    algorithm: str = "auto",
 ) -> Array:
     """Gradient with respect to the input of `conv2d`.
 
@@ -121,6 +123,7 @@ def conv2d_backward_kernel(
     dilation: Pair = 1,
     groups: int = 1,
     out: Array | None = None,
+    algorithm: str = "auto",
 ) -> Array:
     """Gradient with respect to the kernel of `conv2d`, summed over the batch.
 

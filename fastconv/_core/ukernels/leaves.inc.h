@@ -10,6 +10,7 @@
 #include "update.inc.h"
 #include "softmax.inc.h"
 #include "mix.inc.h"
+#include "winograd.inc.h"
 
 #define FC_EMIT(mr, nr) \
     static void FC_N(tile_##mr##x##nr)(const fc_tile *t) { FC_N(tile_body)(t, mr, nr, 0); }
@@ -59,6 +60,9 @@ const fc_leaves FC_N(leaves) = {
     .softmax_loss = FC_N(softmax_loss),
     .scale = FC_N(scale),
     .mix = FC_N(mix),
+    .winograd_data = FC_N(winograd_data),
+    .winograd_spread = FC_N(winograd_spread),
+    .winograd_fold = FC_N(winograd_fold),
 };
 #undef FC_COUNT
 #undef FC_ENTRY

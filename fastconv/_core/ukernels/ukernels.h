@@ -189,6 +189,28 @@ typedef struct {
 
 typedef void (*fc_mix_fn)(const fc_mix *m);
 
+/* A transform of Winograd's convolution (winograd.inc.h), for each of `lanes` channels:
+ *
+ *   data     n x n pixels                           to n x n values
+ *   spread   size x size taps, size + 1 <= n        to n x n values
+ *   fold     n x n products of these                to size x size results, bias added, ReLU applied
+ *
+ * n is 4 with size 2 or 3, or 6 with size 3 or 4.  Element (i, j) lies at i*src_h + j*src_w; pixels
+ * and taps outside of [h0, h1) x [w0, w1) are not read and count as 0, results outside of
+ * [0, h1) x [0, w1) are not written.  Values and products, and the bias, are read and written in
+ * whole vectors. */
+typedef struct {
+    const void *src, *bias;
+    void *dst;
+    ptrdiff_t src_h, src_w, dst_h, dst_w;
+    ptrdiff_t h0, h1, w0, w1;
+    ptrdiff_t lanes;
+    int n, size;
+    int relu, stream; /* as in fc_tile */
+} fc_winograd;
+
+typedef void (*fc_winograd_fn)(const fc_winograd *w);
+
 /* n rounds of FC_ROOF_FMAS independent vector FMAs in registers: the peak to measure tiles by. */
 typedef double (*fc_roof_fn)(ptrdiff_t n);
 
@@ -216,6 +238,7 @@ typedef struct fc_leaves {
     fc_softmax_loss_fn softmax_loss;
     fc_scale_fn scale;
     fc_mix_fn mix;
+    fc_winograd_fn winograd_data, winograd_spread, winograd_fold;
 } fc_leaves;
 
 typedef struct {

@@ -1,0 +1,4 @@
+cdef enum:
+    DIRECT, WINOGRAD, CHEAPEST
+
+cdef int algorithm_code(object name) except -1
