@@ -65,6 +65,8 @@ def everything() -> list[Case]:
         *resampling(),
         *transposed(),
         *dense(),
+        *normalization(),
+        *activations(),
         *training((1, 64, 256)),
         *inference(),
         *filters(),
@@ -263,6 +265,41 @@ def dense() -> list[Case]:
         for operation, times in (("dense", 1), ("dense gradients", 2)):
             makers = operations.dense(N, inputs, outputs, operation)
             cases.append(Case("dense", name, operation, N, times * work, times * bytes, makers))
+    return cases
+
+
+NORMALIZED = {  # (N, C, H, W)
+    "resnet20.stage1": (64, 16, 32, 32),
+    "resnet20.stage3": (64, 64, 8, 8),
+    "resnet50.stage2": (8, 64, 56, 56),
+    "mobilenetv2.expand": (8, 96, 56, 56),
+}
+
+
+def normalization() -> list[Case]:
+    """Batch normalisation for inference, for training with a ReLU, its gradients; group norm."""
+    passes = {"batch norm": 2, "batch norm training": 3, "batch norm gradients": 5, "group norm": 3}
+    return [
+        Case(
+            *("normalization", name, operation, shape[0], 0, 4 * times * math.prod(shape)),
+            operations.normalization(shape, operation),
+        )
+        for name, shape in NORMALIZED.items()
+        for operation, times in passes.items()
+    ]
+
+
+def activations() -> list[Case]:
+    """A million values, and the scores of a batch."""
+    cases = []
+    for name in operations.ACTIVATIONS:
+        shape = (1024, 1000) if name == "softmax" else (16, 64, 32, 32)
+        for gradient in (False, True):
+            bytes = 4 * math.prod(shape) * (3 if gradient else 2)
+            makers = operations.activation(shape, name, gradient)
+            operation = f"{name} gradient" if gradient else name
+            what = "x".join(map(str, shape))
+            cases.append(Case("activations", what, operation, shape[0], 0, bytes, makers))
     return cases
 
 

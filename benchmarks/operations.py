@@ -1,4 +1,4 @@
-"""How each library does one operation on arrays: convolution, pooling, dense layer.
+"""How each library does one operation on arrays: convolution, pooling, dense layer, normalisation.
 
 Each public function returns *makers*, by the name of the contender: ``"fastconv contiguous"``,
 ``"torch channels_last"``. A maker allocates the arrays and returns the call to time. All contenders
@@ -213,3 +213,82 @@ def onnx_dense(shapes: tuple) -> Call:
     x, kernel, _ = random(*shapes)
     node = onnx.helper.make_node("Gemm", ["x", "kernel"], ["y"], transB=1)
     return onnx_call([node], x, {"kernel": kernel})
+
+
+# ---- normalisation and activations ------------------------------------------------------------
+
+GROUPS = 8
+
+
+def normalization(shape: Sequence[int], operation: str) -> Makers:
+    """Batch norm for inference, for training with the ReLU behind it, its gradients; group norm."""
+    ours, theirs = (partial(f, shape, operation) for f in (our_norm, torch_norm))
+    return contend(fastconv=ours, torch=theirs if torch else None)
+
+
+def norm_operands(shape: Sequence[int], order: str) -> list[np.ndarray]:
+    """x, dy, gamma, beta, mean, variance."""
+    x, dy, gamma, beta, mean, variance = random(shape, shape, *(shape[1:2],) * 4)
+    return [in_order(x, order), in_order(dy, order), gamma, beta, mean, variance**2]
+
+
+def our_norm(shape: Sequence[int], operation: str, order: str) -> Call:
+    x, dy, gamma, beta, *moments = norm_operands(shape, order)
+    if operation == "batch norm":
+        return partial(fastconv.batch_norm, x, gamma, beta, *moments)
+    if operation == "batch norm training":
+        return partial(fastconv.batch_norm_train, x, gamma, beta, activation="relu")
+    if operation == "group norm":
+        return partial(fastconv.group_norm, x, GROUPS, gamma, beta)
+    moments = fastconv.batch_norm_train(x, gamma, beta)[1:]
+    return partial(fastconv.batch_norm_backward, dy, x, gamma, beta, *moments)
+
+
+def torch_norm(shape: Sequence[int], operation: str, order: str) -> Call:
+    F, arrays = torch.nn.functional, norm_operands(shape, order)
+    x, dy = (to_torch(array, order) for array in arrays[:2])
+    gamma, beta, mean, variance = map(torch.from_numpy, arrays[2:])
+    if operation == "batch norm":
+        return partial(F.batch_norm, x, mean, variance, gamma, beta)
+    if operation == "batch norm training":
+        return lambda: torch.relu_(F.batch_norm(x, None, None, gamma, beta, True))
+    if operation == "group norm":
+        return partial(F.group_norm, x, GROUPS, gamma, beta)
+    _, mean, factor = torch.ops.aten.native_batch_norm(x, gamma, beta, None, None, True, 0, 1e-5)
+    gradient, rest = torch.ops.aten.native_batch_norm_backward, (True, 1e-5, [True] * 3)
+    return partial(gradient, dy, x, gamma, None, None, mean, factor, *rest)
+
+
+ACTIVATIONS = ("relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", "softmax")
+
+
+def activation(shape: Sequence[int], name: str, gradient: bool) -> Makers:
+    """A function of every element, or its gradient; softmax along the last axis."""
+    ours, theirs = (partial(f, shape, name, gradient) for f in (our_activation, torch_activation))
+    return contend([""], fastconv=ours, torch=theirs if torch else None)
+
+
+def our_activation(shape: Sequence[int], name: str, gradient: bool, order: str) -> Call:
+    x, dy = random(shape, shape)
+    forward = partial(getattr(fastconv, name), x)
+    kept = x if name in ("silu", "gelu") else forward()
+    return partial(getattr(fastconv, f"{name}_backward"), dy, kept) if gradient else forward
+
+
+def torch_activation(shape: Sequence[int], name: str, gradient: bool, order: str) -> Call:
+    x, dy = map(torch.from_numpy, random(shape, shape))
+    aten = torch.ops.aten
+    rest = (-1,) if name == "softmax" else ()
+    forward = partial(getattr(torch.nn.functional, name), x, *rest)
+    if not gradient:
+        return forward
+    y = forward()
+    return {
+        "relu": lambda: aten.threshold_backward(dy, y, 0),
+        "leaky_relu": lambda: aten.leaky_relu_backward(dy, y, 0.01, True),
+        "sigmoid": lambda: aten.sigmoid_backward(dy, y),
+        "tanh": lambda: aten.tanh_backward(dy, y),
+        "silu": lambda: aten.silu_backward(dy, x),
+        "gelu": lambda: aten.gelu_backward(dy, x),
+        "softmax": lambda: aten._softmax_backward_data(dy, y, -1, torch.float32),
+    }[name]

@@ -61,6 +61,8 @@ def text(results: dict, pictures: dict[str, str]) -> str:
         *section("Max pooling with indices", of.get("pooling"), machine),
         *section("Averages, borders, enlargement", of.get("resampling"), machine),
         *section("Transposed convolutions", of.get("transposed"), machine),
+        *section("Normalisation", of.get("normalization"), machine),
+        *section("Activations", of.get("activations"), machine),
         *section("Tiny calls", of.get("tiny")),
         *section("One filter on one picture", of.get("filters"), machine),
         *section("float64", of.get("float64"), machine),

@@ -31,7 +31,12 @@ FLOORS = (
     ),
     ("fastconv._core.geometry", "fastconv._core.pack"),
     ("fastconv._core.plan", "fastconv._core.axis_map"),
-    ("fastconv._core.task", "fastconv._core.tiling", "fastconv._core.partials"),
+    (
+        "fastconv._core.task",
+        "fastconv._core.tiling",
+        "fastconv._core.partials",
+        "fastconv._core.norm",
+    ),
     (
         "fastconv._core.arguments",
         "fastconv._core.correlate",
@@ -52,7 +57,9 @@ FLOORS = (
         "fastconv._core.transposed",
         "fastconv._core.resize",
         "fastconv._core.shapes",
+        "fastconv._core.normalization",
         "fastconv._core.pooling",
+        "fastconv._core.rows",
         "fastconv._core.softmax",
         "fastconv._core.update",
         "fastconv._core.probe",

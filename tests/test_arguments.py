@@ -19,6 +19,7 @@ BIAS = np.ones(6, np.float32)
 DY = np.ones((2, 6, 5, 6), np.float32)
 INDICES = np.arange(2 * 4 * 3 * 4, dtype=np.int32).reshape(2, 4, 3, 4) % 56
 FLAT, MATRIX, VECTOR = (np.ones(shape, np.float32) for shape in ((5, 3), (4, 3), (4,)))
+SQUARE = np.ones((2, 2), np.float32)
 LOGITS, LABELS = np.zeros((5, 3), np.float32), np.array([0, 1, 2, 1, 0])
 
 # A valid call of each operation, by argument.
@@ -57,13 +58,43 @@ CALLS = {
     "dense_backward": {"dy": np.ones((5, 4), np.float32), "x": FLAT, "kernel": MATRIX},
     "relu": {"x": X},
     "relu_backward": {"dy": X, "y": X},
+    "leaky_relu": {"x": X},
+    "leaky_relu_backward": {"dy": X, "y": X},
+    "sigmoid": {"x": X},
+    "sigmoid_backward": {"dy": X, "y": X},
+    "tanh": {"x": X},
+    "tanh_backward": {"dy": X, "y": X},
+    "silu": {"x": X},
+    "silu_backward": {"dy": X, "x": X},
+    "gelu": {"x": X},
+    "gelu_backward": {"dy": X, "x": X},
+    "softmax_backward": {"dy": LOGITS, "y": LOGITS},
+    "log_softmax_backward": {"dy": LOGITS, "y": LOGITS},
+    "batch_norm": {"x": X, "gamma": VECTOR, "beta": VECTOR, "mean": VECTOR, "variance": VECTOR},
+    "batch_norm_train": {"x": X, "gamma": VECTOR, "beta": VECTOR},
+    "batch_norm_backward": {
+        "dy": X, "x": X, "gamma": VECTOR, "beta": VECTOR, "mean": VECTOR, "variance": VECTOR,
+    },
+    "group_norm": {"x": X, "groups": 2, "gamma": VECTOR, "beta": VECTOR},
+    "group_norm_backward": {
+        "dy": X, "x": X, "groups": 2, "gamma": VECTOR, "beta": VECTOR,
+        "mean": SQUARE, "variance": SQUARE,
+    },
+    "layer_norm": {"x": X, "gamma": VECTOR, "beta": VECTOR},
+    "layer_norm_backward": {
+        "dy": X, "x": X, "gamma": VECTOR, "beta": VECTOR,
+        "mean": SQUARE[:, :1], "variance": SQUARE[:, :1],
+    },
     "softmax": {"x": LOGITS},
     "log_softmax": {"x": LOGITS},
     "softmax_cross_entropy": {"logits": LOGITS, "labels": LABELS},
     "as_channels_last": {"x": X},
     "as_contiguous": {"x": X},
     "empty": {"shape": (2, 3, 4, 5), "dtype": np.float32},
-}
+}  # fmt: skip
+OF_ANY_AXES = (
+    "relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", "softmax", "log_softmax",
+)  # fmt: skip
 CONVOLUTIONS = ("conv2d", "conv2d_backward_input", "conv2d_backward_kernel")
 ARRAYS = [
     (operation, argument)
@@ -234,12 +265,13 @@ def test_arrays_of_numbers_only(operation, argument, value):
     if isinstance(value, str) and value != "abc":
         value = np.zeros(shape, value)
     # Text is an array without axes, so its shape may be found wrong first, or the other's.
-    refused(operation, argument, value, *(["y"] if operation == "relu_backward" else []))
+    pairwise = operation.endswith(tuple(f"{name}_backward" for name in OF_ANY_AXES))
+    refused(operation, argument, value, *(["x", "y"] if pairwise else []))
 
 
 @pytest.mark.parametrize(
     "operation, argument",
-    [pair for pair in ARRAYS if not pair[0].startswith(("relu", "softmax", "log_softmax"))]
+    [pair for pair in ARRAYS if not pair[0].startswith(OF_ANY_AXES)]
     + [("softmax_cross_entropy", "logits")],
 )
 def test_number_of_axes(operation, argument):

@@ -12,8 +12,10 @@ from test_arguments import CALLS
 
 import fastconv
 from fastconv import (
+    GELU,
     AdaptiveAvgPool,
     AvgPool,
+    BatchNorm,
     Concat,
     Conv2D,
     Conv2DTranspose,
@@ -23,13 +25,20 @@ from fastconv import (
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
+    GroupNorm,
+    LayerNorm,
+    LeakyReLU,
     MaxPool,
     Pad2D,
     ReLU,
     Residual,
     SeparableConv2D,
     Sequential,
+    Sigmoid,
+    SiLU,
     Softmax,
+    SpatialDropout,
+    Tanh,
     Upsample,
 )
 from fastconv.arguments import as_array
@@ -138,6 +147,15 @@ LAYERS = {
     "Residual": (lambda: Residual(Conv2D(3, 3, padding=1), activation="relu"), (3, 6, 6)),
     "Sequential": (lambda: Sequential([Conv2D(3, 3), ReLU()]), (3, 6, 6)),
     "Softmax": (Softmax, (5,)),
+    "BatchNorm": (lambda: BatchNorm(activation="relu"), (3, 4, 4)),
+    "GroupNorm": (lambda: GroupNorm(2), (4, 3, 3)),
+    "LayerNorm": (LayerNorm, (5,)),
+    "LeakyReLU": (LeakyReLU, (5,)),
+    "GELU": (GELU, (5,)),
+    "SiLU": (SiLU, (5,)),
+    "Sigmoid": (Sigmoid, (5,)),
+    "Tanh": (Tanh, (5,)),
+    "SpatialDropout": (lambda: SpatialDropout(0.5), (3, 4, 4)),
 }
 
 

@@ -1,5 +1,5 @@
 # cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
-"""One pass over memory: ReLU and its gradient, and the change of memory order.
+"""One pass over memory: functions of single elements, their gradients, and changes of memory order.
 
 Tasks are runs of elements (or images, for the change of order) that no other task writes.
 """
@@ -11,7 +11,10 @@ import numpy as np
 from fastconv._core.arguments cimport (
     array, as_type, check_out, finish, float_type, image, integer, is_channels_last, shape_text)
 from fastconv._core.pack cimport Image
-from fastconv._core.isa cimport fc_leaves, leaves
+from fastconv._core.isa cimport (
+    FC_GELU, FC_GELU_BACKWARD, FC_GELU_TANH, FC_GELU_TANH_BACKWARD, FC_LEAKY_RELU,
+    FC_LEAKY_RELU_BACKWARD, FC_RELU, FC_RELU_BACKWARD, FC_SIGMOID, FC_SIGMOID_BACKWARD, FC_SILU,
+    FC_SILU_BACKWARD, FC_TANH, FC_TANH_BACKWARD, fc_leaves, fc_map_fn, leaves)
 from fastconv._core.memory cimport new_array
 from fastconv._core.threads cimport parallel_for, team_size
 
@@ -19,25 +22,40 @@ cnp.import_array()
 
 # Elements of a task, and what one costs in multiply-adds: as long as memory takes to bring it.
 cdef Py_ssize_t RUN = 16384
-cdef double MEMORY_COST = 4
+cdef double MEMORY_COST = 4, EXP_COST = 16
+
+# By name: the leaf, and what an element costs.
+MAPS = {
+    "relu": (FC_RELU, MEMORY_COST),
+    "relu_backward": (FC_RELU_BACKWARD, MEMORY_COST),
+    "leaky_relu": (FC_LEAKY_RELU, MEMORY_COST),
+    "leaky_relu_backward": (FC_LEAKY_RELU_BACKWARD, MEMORY_COST),
+    "sigmoid": (FC_SIGMOID, EXP_COST),
+    "sigmoid_backward": (FC_SIGMOID_BACKWARD, MEMORY_COST),
+    "tanh": (FC_TANH, EXP_COST),
+    "tanh_backward": (FC_TANH_BACKWARD, MEMORY_COST),
+    "silu": (FC_SILU, EXP_COST),
+    "silu_backward": (FC_SILU_BACKWARD, EXP_COST),
+    "gelu": (FC_GELU, EXP_COST),
+    "gelu_backward": (FC_GELU_BACKWARD, EXP_COST),
+    "gelu_tanh": (FC_GELU_TANH, EXP_COST),
+    "gelu_tanh_backward": (FC_GELU_TANH_BACKWARD, EXP_COST),
+}
 
 cdef struct Pass:
-    const fc_leaves* leaves
+    fc_map_fn map
+    double number
     Py_ssize_t n
     int itemsize
     char* dst
     const char* a
-    const char* b                 # NULL: relu of a; else relu's gradient, dy = a and y = b
+    const char* b                 # NULL: a function of a; else a gradient, dy = a
 
 
-cdef void pass_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
+cdef void pass_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
     cdef Pass* run = <Pass*>context
-    cdef Py_ssize_t at = number * RUN, count = min(RUN, run.n - number * RUN)
-    cdef char* dst = run.dst + at * run.itemsize
-    if run.b == NULL:
-        run.leaves.relu(dst, run.a + at * run.itemsize, count)
-    else:
-        run.leaves.relu_backward(dst, run.a + at * run.itemsize, run.b + at * run.itemsize, count)
+    cdef Py_ssize_t at = task * RUN * run.itemsize, count = min(RUN, run.n - task * RUN)
+    run.map(run.dst + at, run.a + at, run.b + at if run.b != NULL else NULL, count, run.number)
 
 
 cdef bint dense_channels_last(cnp.ndarray value):
@@ -47,8 +65,28 @@ cdef bint dense_channels_last(cnp.ndarray value):
         .flags.c_contiguous)
 
 
+cdef cnp.ndarray laid_out(cnp.ndarray value, int typenum, bint* channels_last):
+    """An array in C order or channels-last without gaps; a copy in C order if it is in neither."""
+    value = as_type(value, typenum)
+    channels_last[0] = not cnp.PyArray_IS_C_CONTIGUOUS(value) and dense_channels_last(value)
+    if not channels_last[0] and not cnp.PyArray_IS_C_CONTIGUOUS(value):
+        return np.ascontiguousarray(value)
+    return value
+
+
+cdef cnp.ndarray in_memory_of(cnp.ndarray value, int typenum, bint channels_last):
+    """The array in the memory order of another, which `laid_out` found."""
+    value = as_type(value, typenum)
+    if dense_channels_last(value) if channels_last else cnp.PyArray_IS_C_CONTIGUOUS(value):
+        return value
+    if value.ndim in (3, 4):
+        return reordered(value, channels_last)
+    return np.ascontiguousarray(value)
+
+
 cdef cnp.ndarray run_pass(
-    cnp.ndarray a, str name, cnp.ndarray b, int typenum, object out, tuple inputs, tuple names
+    str function, double number, cnp.ndarray a, cnp.ndarray b, int typenum, object out,
+    tuple inputs, tuple names
 ):
     """Over arrays in C order or channels-last; `a` (and `b` like it) are copied if in neither.
 
@@ -57,16 +95,15 @@ cdef cnp.ndarray run_pass(
     cdef Pass run
     cdef cnp.ndarray y
     cdef bint channels_last
+    cdef int kind
+    cdef double cost
     if out is not None:
         apart = [at for at in range(len(inputs)) if inputs[at] is not out]
         check_out(out, "out", a.ndim, <const Py_ssize_t*>a.shape, typenum,
                   tuple([inputs[at] for at in apart]), tuple([names[at] for at in apart]))
-    a = as_type(a, typenum)
-    channels_last = not cnp.PyArray_IS_C_CONTIGUOUS(a) and dense_channels_last(a)
-    if not channels_last and not cnp.PyArray_IS_C_CONTIGUOUS(a):
-        a = np.ascontiguousarray(a)
+    a = laid_out(a, typenum, &channels_last)
     if a.ndim > 4:
-        raise ValueError(f"{name}: expected at most 4 dimensions, got {shape_text(a)}")
+        raise ValueError(f"{names[0]}: expected at most 4 dimensions, got {shape_text(a)}")
     run.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
     if out is not None and cnp.PyArray_ISBEHAVED(out) and (
             dense_channels_last(out) if channels_last else cnp.PyArray_IS_C_CONTIGUOUS(out)):
@@ -75,36 +112,31 @@ cdef cnp.ndarray run_pass(
         y = new_array(a.ndim, <const Py_ssize_t*>a.shape, run.itemsize, channels_last)
     run.b = NULL
     if b is not None:
-        b = as_type(b, typenum)
-        if channels_last and not dense_channels_last(b) or (
-                not channels_last and not cnp.PyArray_IS_C_CONTIGUOUS(b)):
-            b = copy_in_order(b, channels_last)
+        b = in_memory_of(b, typenum, channels_last)
         run.b = <const char*>cnp.PyArray_DATA(b)
-    run.leaves = leaves(run.itemsize)
+    kind, cost = MAPS[function]
+    run.map, run.number = leaves(run.itemsize).map[kind], number
     run.n, run.dst, run.a = a.size, <char*>cnp.PyArray_DATA(y), <const char*>cnp.PyArray_DATA(a)
-    cdef int team = team_size(MEMORY_COST * run.n)
+    cdef int team = team_size(cost * run.n)
     with nogil:
         parallel_for((run.n + RUN - 1) // RUN, team, pass_task, &run)
     return finish(y, out)
 
 
-cdef cnp.ndarray copy_in_order(cnp.ndarray value, bint channels_last):
-    if value.ndim in (3, 4):
-        return reordered(value, channels_last)
-    return np.ascontiguousarray(value)
-
-
-def relu(x_, out):
+def mapped(str function, x_, out, double number=0):
+    """A function of MAPS, of every element of x."""
     cdef cnp.ndarray x = array(x_, "x")
-    return run_pass(x, "x", None, float_type([x], ["x"]), out, (x_,), ("x",))
+    return run_pass(function, number, x, None, float_type([x], ["x"]), out, (x_,), ("x",))
 
 
-def relu_backward(dy_, y_, out):
+def mapped_backward(str function, dy_, other_, str name, out, double number=0):
+    """A gradient of MAPS; `name` is that of the argument `other`, x or y."""
     cdef cnp.ndarray dy = array(dy_, "dy")
-    cdef cnp.ndarray y = array(y_, "y")
-    if (<object>dy).shape != (<object>y).shape:
-        raise ValueError(f"y: expected dy's shape {shape_text(dy)}, got {shape_text(y)}")
-    return run_pass(dy, "dy", y, float_type([dy, y], ["dy", "y"]), out, (dy_, y_), ("dy", "y"))
+    cdef cnp.ndarray other = array(other_, name)
+    if (<object>dy).shape != (<object>other).shape:
+        raise ValueError(f"{name}: expected dy's shape {shape_text(dy)}, got {shape_text(other)}")
+    return run_pass(function, number, dy, other, float_type([dy, other], ["dy", name]), out,
+                    (dy_, other_), ("dy", name))
 
 
 # ---- memory order -----------------------------------------------------------------------------

@@ -7,6 +7,21 @@ cdef extern from "ukernels/ukernels.h" nogil:
         FC_LANEWISE_NR
         FC_MAX_TIERS
         FC_ROOF_FMAS
+        FC_RELU
+        FC_RELU_BACKWARD
+        FC_LEAKY_RELU
+        FC_LEAKY_RELU_BACKWARD
+        FC_SIGMOID
+        FC_SIGMOID_BACKWARD
+        FC_TANH
+        FC_TANH_BACKWARD
+        FC_SILU
+        FC_SILU_BACKWARD
+        FC_GELU
+        FC_GELU_BACKWARD
+        FC_GELU_TANH
+        FC_GELU_TANH_BACKWARD
+        FC_MAPS
 
     ctypedef struct fc_tile:
         const void* a
@@ -32,9 +47,8 @@ cdef extern from "ukernels/ukernels.h" nogil:
         void* dst, Py_ssize_t dst_step, const void* src, Py_ssize_t src_step,
         Py_ssize_t pixels, const void* index, Py_ssize_t n, Py_ssize_t room) noexcept nogil
     ctypedef void (*fc_add_fn)(void* dst, const void* src, Py_ssize_t n) noexcept nogil
-    ctypedef void (*fc_relu_fn)(void* dst, const void* x, Py_ssize_t n) noexcept nogil
-    ctypedef void (*fc_relu_backward_fn)(
-        void* dst, const void* dy, const void* y, Py_ssize_t n) noexcept nogil
+    ctypedef void (*fc_map_fn)(
+        void* dst, const void* a, const void* b, Py_ssize_t n, double number) noexcept nogil
 
     ctypedef struct fc_pool:
         const void* x
@@ -99,6 +113,15 @@ cdef extern from "ukernels/ukernels.h" nogil:
 
     ctypedef void (*fc_softmax_loss_fn)(const fc_softmax_loss* s) noexcept nogil
 
+    ctypedef struct fc_softmax:
+        void* dst
+        const void* a
+        const void* b
+        Py_ssize_t rows, classes
+        int log
+
+    ctypedef void (*fc_softmax_fn)(const fc_softmax* s) noexcept nogil
+
     ctypedef void (*fc_scale_fn)(
         void* dst, const void* x, const void* by, Py_ssize_t n) noexcept nogil
 
@@ -126,6 +149,22 @@ cdef extern from "ukernels/ukernels.h" nogil:
 
     ctypedef void (*fc_winograd_fn)(const fc_winograd* w) noexcept nogil
 
+    ctypedef struct fc_norm:
+        void* dst
+        const void* x
+        const void* dy
+        const void* center
+        const void* scale
+        const void* shift
+        const void* tilt
+        const void* level
+        double* first
+        double* second
+        Py_ssize_t rows, width, step
+        int uniform, relu, stream
+
+    ctypedef void (*fc_norm_fn)(const fc_norm* s) noexcept nogil
+
     ctypedef struct fc_leaves:
         int vf
         int max_mr[4]
@@ -135,8 +174,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_transpose_fn transpose_stream
         fc_gather_fn gather
         fc_add_fn add
-        fc_relu_fn relu
-        fc_relu_backward_fn relu_backward
+        fc_map_fn map[14]
         fc_max_pool_fn max_pool
         fc_unpool_fn unpool
         fc_roof_fn roof
@@ -147,11 +185,17 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_sgd_fn sgd
         fc_adam_fn adam
         fc_softmax_loss_fn softmax_loss
+        fc_softmax_fn softmax
+        fc_softmax_fn softmax_backward
         fc_scale_fn scale
         fc_mix_fn mix
         fc_winograd_fn winograd_data
         fc_winograd_fn winograd_spread
         fc_winograd_fn winograd_fold
+        fc_norm_fn moments
+        fc_norm_fn normalize
+        fc_norm_fn norm_sums
+        fc_norm_fn norm_gradient
 
     ctypedef struct fc_isa:
         const char* name

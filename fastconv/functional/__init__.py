@@ -14,7 +14,24 @@ a result too large to allocate raises MemoryError.
 Each operation has a plain NumPy twin of the same name in `fastconv.reference`.
 """
 
-from .activation import log_softmax, relu, relu_backward, softmax
+from .activation import (
+    gelu,
+    gelu_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    log_softmax,
+    log_softmax_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    silu,
+    silu_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
 from .convolution import (
     conv2d,
     conv2d_backward_bias,
@@ -30,6 +47,15 @@ from .global_pooling import (
 )
 from .loss import softmax_cross_entropy
 from .memory_order import as_channels_last, as_contiguous, empty
+from .normalization import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_train,
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+)
 from .pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -53,6 +79,9 @@ __all__ = [
     "as_contiguous",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_train",
     "conv2d",
     "conv2d_backward_bias",
     "conv2d_backward_input",
@@ -63,11 +92,20 @@ __all__ = [
     "dense",
     "dense_backward",
     "empty",
+    "gelu",
+    "gelu_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",
     "global_max_pool2d_backward",
+    "group_norm",
+    "group_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
     "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "output_shape",
@@ -75,8 +113,15 @@ __all__ = [
     "pad2d_backward",
     "relu",
     "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
     "softmax",
+    "softmax_backward",
     "softmax_cross_entropy",
+    "tanh",
+    "tanh_backward",
     "upsample2d",
     "upsample2d_backward",
 ]

@@ -2,20 +2,22 @@
 
 - ``layer.py``: what a layer is; read this first.
 - ``conv.py``, ``transposed.py``, ``separable.py``, ``pooling.py``, ``averaging.py``,
-  ``resizing.py``, ``dense.py``, ``activation.py``, ``dropout.py``: the layers, each a few lines
-  around a function of ``fastconv.functional``; ``initializers.py``: first kernels.
+  ``resizing.py``, ``dense.py``, ``normalization.py``, ``activation.py``, ``dropout.py``: the
+  layers, each a few lines around functions of ``fastconv.functional``; ``initializers.py``: first
+  kernels.
 - ``containers.py``: layers made of layers. ``sequential.py``: the model, a chain of layers.
 - ``fit.py``: the loops over batches. ``files.py``: the file format.
 """
 
-from .activation import ReLU, Softmax
+from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .averaging import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool
 from .containers import Concat, Container, Residual
 from .conv import Conv2D
 from .dense import Dense, Flatten
-from .dropout import Dropout
+from .dropout import Dropout, SpatialDropout
 from .fit import History
 from .layer import Layer, Parameter
+from .normalization import BatchNorm, GroupNorm, LayerNorm
 from .pooling import MaxPool
 from .resizing import Pad2D, Upsample
 from .separable import DepthwiseConv2D, SeparableConv2D
@@ -23,8 +25,10 @@ from .sequential import Sequential
 from .transposed import Conv2DTranspose
 
 __all__ = [
+    "GELU",
     "AdaptiveAvgPool",
     "AvgPool",
+    "BatchNorm",
     "Concat",
     "Container",
     "Conv2D",
@@ -35,8 +39,11 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool",
     "GlobalMaxPool",
+    "GroupNorm",
     "History",
     "Layer",
+    "LayerNorm",
+    "LeakyReLU",
     "MaxPool",
     "Pad2D",
     "Parameter",
@@ -44,6 +51,10 @@ __all__ = [
     "Residual",
     "SeparableConv2D",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
     "Softmax",
+    "SpatialDropout",
+    "Tanh",
     "Upsample",
 ]

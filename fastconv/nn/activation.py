@@ -39,6 +39,144 @@ class ReLU(Layer):
         return as_array(dy, "dy") if y is None else F.relu_backward(dy, y)
 
 
+class Elementwise(Layer):
+    """A function of each element, and its gradient from the result or from the argument."""
+
+    keeps_argument = False
+
+    def apply(self, x: NDArray) -> NDArray:
+        raise NotImplementedError
+
+    def gradient(self, dy: NDArray, kept: NDArray) -> NDArray:
+        raise NotImplementedError
+
+    def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        y = self.apply(x)
+        if training:
+            self.saved = x if self.keeps_argument else y
+        return y
+
+    def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
+        kept = self.take_saved()
+        return self.gradient(dy, kept) if need_dx else None
+
+
+class LeakyReLU(Elementwise):
+    """``x`` where it is positive, ``slope * x`` elsewhere.
+
+    Parameters
+    ----------
+    slope : float
+        At least 0. PyTorch's default; Keras' is 0.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import LeakyReLU
+    >>> LeakyReLU().forward(np.array([[-100.0, 2.0]]))
+    array([[-1.,  2.]])
+    """
+
+    def __init__(self, slope: float = 0.01) -> None:
+        super().__init__()
+        if not slope >= 0:
+            raise ValueError(f"slope: expected a number of at least 0, got {slope!r}")
+        self.slope = float(slope)
+
+    def apply(self, x: NDArray) -> NDArray:
+        return F.leaky_relu(x, self.slope)
+
+    def gradient(self, dy: NDArray, kept: NDArray) -> NDArray:
+        return F.leaky_relu_backward(dy, kept, self.slope)
+
+
+class Sigmoid(Elementwise):
+    """The logistic function ``1 / (1 + exp(-x))``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import Sigmoid
+    >>> Sigmoid().forward(np.zeros((1, 2)))
+    array([[0.5, 0.5]])
+    """
+
+    def apply(self, x: NDArray) -> NDArray:
+        return F.sigmoid(x)
+
+    def gradient(self, dy: NDArray, kept: NDArray) -> NDArray:
+        return F.sigmoid_backward(dy, kept)
+
+
+class Tanh(Elementwise):
+    """The hyperbolic tangent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import Tanh
+    >>> Tanh().forward(np.array([[0.0, 100.0]]))
+    array([[0., 1.]])
+    """
+
+    def apply(self, x: NDArray) -> NDArray:
+        return F.tanh(x)
+
+    def gradient(self, dy: NDArray, kept: NDArray) -> NDArray:
+        return F.tanh_backward(dy, kept)
+
+
+class SiLU(Elementwise):
+    """``x * sigmoid(x)``, also called swish.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import SiLU
+    >>> SiLU().forward(np.array([[0.0, 100.0]]))
+    array([[  0., 100.]])
+    """
+
+    keeps_argument = True
+
+    def apply(self, x: NDArray) -> NDArray:
+        return F.silu(x)
+
+    def gradient(self, dy: NDArray, kept: NDArray) -> NDArray:
+        return F.silu_backward(dy, kept)
+
+
+class GELU(Elementwise):
+    """``x`` times the share of a normal distribution below x.
+
+    Parameters
+    ----------
+    approximate : "none" or "tanh"
+        The exact function, or the formula with tanh of the first publication.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import GELU
+    >>> GELU().forward(np.array([[0.0, 100.0]]))
+    array([[  0., 100.]])
+    """
+
+    keeps_argument = True
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"approximate: expected 'none' or 'tanh', got {approximate!r}")
+        self.approximate = approximate
+
+    def apply(self, x: NDArray) -> NDArray:
+        return F.gelu(x, approximate=self.approximate)
+
+    def gradient(self, dy: NDArray, kept: NDArray) -> NDArray:
+        return F.gelu_backward(dy, kept, approximate=self.approximate)
+
+
 class Softmax(Layer):
     """Probabilities from scores: (N, classes) to (N, classes), rows summing to one.
 
@@ -68,5 +206,5 @@ class Softmax(Layer):
         return y
 
     def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
-        y, dy = self.take_saved(), as_array(dy, "dy")
-        return y * (dy - (dy * y).sum(axis=1, keepdims=True)) if need_dx else None
+        y = self.take_saved()
+        return F.softmax_backward(dy, y) if need_dx else None

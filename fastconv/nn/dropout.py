@@ -1,4 +1,4 @@
-"""Dropout: while training, forget a random part of the activations."""
+"""Dropout: while training, forget a random part of the activations, or of the channels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fastconv.arguments import as_array
 
-from .layer import Layer, Shape
+from .layer import Layer, Shape, check_image_shape
 
 
 class Dropout(Layer):
@@ -55,3 +55,33 @@ class Dropout(Layer):
     def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
         mask = self.take_saved()
         return as_array(dy, "dy") * mask if need_dx else None
+
+
+class SpatialDropout(Dropout):
+    """Zero each channel of each image with probability `rate`, and scale the others.
+
+    Neighbouring pixels know much of each other: dropping single ones hides little.
+
+    Parameters
+    ----------
+    rate : float
+        Probability of being dropped, at least 0 and below 1.
+
+    Examples
+    --------
+    >>> from fastconv import SpatialDropout
+    >>> SpatialDropout(0.1)
+    SpatialDropout(0.1)
+    """
+
+    def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> Shape:
+        check_image_shape(self, input_shape)
+        return super().build(input_shape, rng, dtype)
+
+    def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
+        x = as_array(x, "x")
+        if not training:
+            return x
+        draws = self._rng.random((*x.shape[:2], 1, 1), dtype=x.dtype.type)
+        self.saved = (draws >= self.rate) * x.dtype.type(1 / (1 - self.rate))
+        return x * self.saved

@@ -26,13 +26,14 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .activation import ReLU, Softmax
+from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .averaging import AdaptiveAvgPool, AvgPool, GlobalAvgPool, GlobalMaxPool
 from .containers import Concat, Residual
 from .conv import Conv2D
 from .dense import Dense, Flatten
-from .dropout import Dropout
+from .dropout import Dropout, SpatialDropout
 from .layer import Layer, join
+from .normalization import BatchNorm, GroupNorm, LayerNorm
 from .pooling import MaxPool
 from .resizing import Pad2D, Upsample
 from .separable import DepthwiseConv2D, SeparableConv2D
@@ -46,6 +47,7 @@ VERSION = 1
 LAYERS: tuple[type[Layer], ...] = (
     Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D, Pad2D, Upsample, MaxPool,
     AvgPool, AdaptiveAvgPool, GlobalAvgPool, GlobalMaxPool, Dense, Flatten, ReLU, Softmax, Dropout,
+    SpatialDropout, BatchNorm, GroupNorm, LayerNorm, LeakyReLU, GELU, SiLU, Sigmoid, Tanh,
     Residual, Concat,
 )  # fmt: skip
 # What reading a damaged or hostile file can end in, once it has been opened.

@@ -210,6 +210,8 @@ class Sequential(Container):
     def summary(self) -> str:
         """Return a table of layers, output shapes, parameters and multiply-adds per sample.
 
+        What layers keep besides parameters (`Layer.state`) has a line of its own, below the total.
+
         Examples
         --------
         >>> from fastconv import Dense, Flatten, Sequential
@@ -230,6 +232,9 @@ class Sequential(Container):
             rows += _rows(name, child)
         total = sum(value.size for _, value, _ in self.parameters())
         rows.append(("total", "", total, self.multiply_adds))
+        state = sum(value.size for _, layer in self.walk() for value in layer.state.values())
+        if state:
+            rows.append(("state, not trained", "", state, 0))
         sizes, work = ([row[column] for row in rows] for column in (2, 3))
         columns = [
             ["layer", *(row[0] for row in rows)],
@@ -243,7 +248,8 @@ class Sequential(Container):
             for name, shape, size, count in zip(*columns, strict=True)
         ]
         rule = "-" * len(lines[0])
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        end = len(lines) - (2 if state else 1)
+        return "\n".join([lines[0], rule, *lines[1:end], rule, *lines[end:]])
 
     def train_batch(
         self,

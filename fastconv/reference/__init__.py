@@ -30,7 +30,24 @@ floating-point; otherwise it is float32 (float16 counts as float32). Complex, ob
 long double arrays are refused.
 """
 
-from .activation import log_softmax, relu, relu_backward, softmax
+from .activation import (
+    gelu,
+    gelu_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    log_softmax,
+    log_softmax_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    silu,
+    silu_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
 from .arrays import as_channels_last, as_contiguous, empty
 from .convolution import (
     conv2d,
@@ -40,6 +57,15 @@ from .convolution import (
 )
 from .dense import dense, dense_backward
 from .loss import softmax_cross_entropy
+from .normalization import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_train,
+    group_norm,
+    group_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+)
 from .pooling import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -67,6 +93,9 @@ __all__ = [
     "as_contiguous",
     "avg_pool2d",
     "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_train",
     "conv2d",
     "conv2d_backward_bias",
     "conv2d_backward_input",
@@ -77,11 +106,20 @@ __all__ = [
     "dense",
     "dense_backward",
     "empty",
+    "gelu",
+    "gelu_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",
     "global_max_pool2d_backward",
+    "group_norm",
+    "group_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
     "log_softmax",
+    "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "output_shape",
@@ -89,8 +127,15 @@ __all__ = [
     "pad2d_backward",
     "relu",
     "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
     "softmax",
+    "softmax_backward",
     "softmax_cross_entropy",
+    "tanh",
+    "tanh_backward",
     "upsample2d",
     "upsample2d_backward",
 ]

@@ -255,7 +255,9 @@ def test_names_are_paths():
 def test_sums_add_up():
     model = nested(input_shape=SHAPE)
     count = sum(value.size for _, value, _ in model.parameters())
-    lines = model.summary().splitlines()
+    *lines, state = model.summary().splitlines()
+    kept = sum(value.size for _, layer in model.walk() for value in layer.state.values())
+    assert state.split() == ["state,", "not", "trained", f"{kept:,}", "0"]
     assert lines[-1].split() == ["total", f"{count:,}", f"{model.multiply_adds:,}"]
     sizes, work = (
         sum(int(line.split()[column].replace(",", "")) for line in lines[2:-2])

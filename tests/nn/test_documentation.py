@@ -11,7 +11,8 @@ MODULES = [
     for name in [
         "losses", "optim", "nn.layer", "nn.initializers", "nn.conv", "nn.pooling", "nn.averaging",
         "nn.separable", "nn.transposed", "nn.resizing", "nn.dense",
-        "nn.activation", "nn.dropout", "nn.containers", "nn.sequential", "nn.fit", "nn.files",
+        "nn.activation", "nn.normalization", "nn.dropout", "nn.containers", "nn.sequential",
+        "nn.fit", "nn.files",
     ]
 ]
 DOCS = Path(__file__).parents[2] / "docs"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastconv import (
+    GELU,
     AdaptiveAvgPool,
     AvgPool,
     Conv2D,
@@ -18,12 +19,18 @@ from fastconv import (
     Flatten,
     GlobalAvgPool,
     GlobalMaxPool,
+    GroupNorm,
+    LayerNorm,
+    LeakyReLU,
     MaxPool,
     Pad2D,
     ReLU,
     SeparableConv2D,
     Sequential,
+    Sigmoid,
+    SiLU,
     Softmax,
+    Tanh,
     Upsample,
 )
 from fastconv import functional as F
@@ -77,6 +84,16 @@ LAYERS = {
     "dense without bias": (Dense(4, bias=False), (7,)),
     "relu": (ReLU(), (2, 3, 3)),
     "softmax": (Softmax(), (5,)),
+    "leaky relu": (LeakyReLU(0.3), (2, 3, 3)),
+    "gelu": (GELU(), (2, 3, 3)),
+    "gelu tanh": (GELU("tanh"), (7,)),
+    "silu": (SiLU(), (2, 3, 3)),
+    "sigmoid": (Sigmoid(), (7,)),
+    "tanh": (Tanh(), (2, 3, 3)),
+    "group norm": (GroupNorm(2), (4, 3, 5)),
+    "group norm relu": (GroupNorm(2, activation="relu"), (4, 3, 5)),
+    "layer norm": (LayerNorm(), (7,)),
+    "layer norm of images": (LayerNorm(epsilon=0.1), (4, 3, 5)),
     "flatten": (Flatten(), (2, 3, 4)),
 }
 

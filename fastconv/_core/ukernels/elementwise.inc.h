@@ -7,21 +7,6 @@ static void FC_N(add)(void *dst_, const void *src_, ptrdiff_t n)
     for (ptrdiff_t i = 0; i < n; i++) dst[i] += src[i];
 }
 
-static void FC_N(relu_pass)(void *dst_, const void *x_, ptrdiff_t n)
-{
-    T *dst = (T *)dst_;
-    const T *x = (const T *)x_;
-    for (ptrdiff_t i = 0; i < n; i++) dst[i] = x[i] < 0 ? 0 : x[i];
-}
-
-static void FC_N(relu_backward)(void *dst_, const void *dy_, const void *y_, ptrdiff_t n)
-{
-    T *dst = (T *)dst_;
-    const T *dy = (const T *)dy_;
-    const T *y = (const T *)y_;
-    for (ptrdiff_t i = 0; i < n; i++) dst[i] = y[i] > 0 ? dy[i] : 0;
-}
-
 static void FC_N(scale)(void *dst_, const void *x_, const void *by_, ptrdiff_t n)
 {
     T *restrict dst = (T *)dst_;

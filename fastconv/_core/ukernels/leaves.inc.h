@@ -8,9 +8,12 @@
 #include "pool.inc.h"
 #include "roof.inc.h"
 #include "update.inc.h"
+#include "exp.inc.h"
 #include "softmax.inc.h"
+#include "map.inc.h"
 #include "mix.inc.h"
 #include "winograd.inc.h"
+#include "norm.inc.h"
 
 #define FC_EMIT(mr, nr) \
     static void FC_N(tile_##mr##x##nr)(const fc_tile *t) { FC_N(tile_body)(t, mr, nr, 0); }
@@ -44,8 +47,22 @@ const fc_leaves FC_N(leaves) = {
     .transpose_stream = FC_N(transpose_stream),
     .gather = FC_N(gather),
     .add = FC_N(add),
-    .relu = FC_N(relu_pass),
-    .relu_backward = FC_N(relu_backward),
+    .map = {
+        [FC_RELU] = FC_N(map_relu),
+        [FC_RELU_BACKWARD] = FC_N(map_relu_backward),
+        [FC_LEAKY_RELU] = FC_N(map_leaky_relu),
+        [FC_LEAKY_RELU_BACKWARD] = FC_N(map_leaky_relu_backward),
+        [FC_SIGMOID] = FC_N(map_sigmoid),
+        [FC_SIGMOID_BACKWARD] = FC_N(map_sigmoid_backward),
+        [FC_TANH] = FC_N(map_tanh),
+        [FC_TANH_BACKWARD] = FC_N(map_tanh_backward),
+        [FC_SILU] = FC_N(map_silu),
+        [FC_SILU_BACKWARD] = FC_N(map_silu_backward),
+        [FC_GELU] = FC_N(map_gelu),
+        [FC_GELU_BACKWARD] = FC_N(map_gelu_backward),
+        [FC_GELU_TANH] = FC_N(map_gelu_tanh),
+        [FC_GELU_TANH_BACKWARD] = FC_N(map_gelu_tanh_backward),
+    },
     .max_pool = FC_N(max_pool),
     .unpool = FC_N(unpool),
     .roof = FC_N(roof),
@@ -58,11 +75,17 @@ const fc_leaves FC_N(leaves) = {
     .sgd = FC_N(sgd),
     .adam = FC_N(adam),
     .softmax_loss = FC_N(softmax_loss),
+    .softmax = FC_N(softmax),
+    .softmax_backward = FC_N(softmax_backward),
     .scale = FC_N(scale),
     .mix = FC_N(mix),
     .winograd_data = FC_N(winograd_data),
     .winograd_spread = FC_N(winograd_spread),
     .winograd_fold = FC_N(winograd_fold),
+    .moments = FC_N(moments),
+    .normalize = FC_N(normalize),
+    .norm_sums = FC_N(norm_sums),
+    .norm_gradient = FC_N(norm_gradient),
 };
 #undef FC_COUNT
 #undef FC_ENTRY

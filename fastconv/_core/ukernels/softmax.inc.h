@@ -1,39 +1,8 @@
-/* softmax.inc.h - softmax and its cross entropy, a row at a time; included once per type and tier.
+/* softmax.inc.h - softmax, its gradients and its cross entropy, a row at a time; once per type and
+ * tier.
  *
- * A row's scores are read once: what comes after finds them in the first cache.
+ * A row is read once: what comes after finds it in the first cache.
  */
-
-/* exp of x <= 0; NaN stays NaN.  x = k ln 2 + r with |r| <= ln 2 / 2 and a Taylor series for r, long
- * enough for the last bit; 2^k in two factors, so that small results fade out through denormals. */
-FC_INLINE V FC_N(exp)(V x)
-{
-    const int single = sizeof(T) == 4;
-    const T least = single ? (T)-104 : (T)-746;
-    const FC_N(ivec) low = x < least;
-    x = (V)(((FC_N(ivec))((V){0} + least) & low) | ((FC_N(ivec))x & ~low));
-    /* Adding 1.5 * 2^(mantissa bits) rounds to the nearest integer, which lies in the low bits. */
-    const T magic = single ? (T)12582912.0f : (T)6755399441055744.0;
-    const V shifted = x * (T)1.4426950408889634 + magic;
-    const FC_N(ivec) k = (FC_N(ivec))shifted - (FC_N(ivec))((V){0} + magic);
-    const V whole = shifted - magic;
-    /* ln 2 in two parts: products of the first with k are exact. */
-    const T high = single ? (T)0.693145751953125f : (T)0.69314718036912381649;
-    const T rest = single ? (T)1.42860682030941723212e-6 : (T)1.9082149292705877e-10;
-    const V r = (x - whole * high) - whole * rest;
-    static const T series[] = {
-        (T)(1. / 6227020800.), (T)(1. / 479001600.), (T)(1. / 39916800.), (T)(1. / 3628800.),
-        (T)(1. / 362880.),     (T)(1. / 40320.),     (T)(1. / 5040.),     (T)(1. / 720.),
-        (T)(1. / 120.),        (T)(1. / 24.),        (T)(1. / 6.),        (T)0.5,
-        (T)1,                  (T)1,
-    };
-    const int first = single ? 6 : 0;
-    V y = (V){0} + series[first];
-    for (int i = first + 1; i < 14; i++) y = y * r + series[i];
-    const int mantissa = single ? 23 : 52, bias = single ? 127 : 1023;
-    const FC_N(ivec) half = k >> 1;
-    const V a = (V)((half + bias) << mantissa), b = (V)((k - half + bias) << mantissa);
-    return y * a * b;
-}
 
 /* One row: dst = exp(x - most), and the sum of that; lanes past n are not touched. */
 static double FC_N(softmax_row)(T *dst, const T *x, ptrdiff_t n, double *most_)
@@ -87,5 +56,55 @@ static void FC_N(softmax_loss)(const fc_softmax_loss *s)
         dst[label] = (T)((e / sum - 1) * s->scale);
         s->sums[r] = sum;
         s->scores[r] = score - most;
+    }
+}
+
+static void FC_N(softmax)(const fc_softmax *s)
+{
+    const ptrdiff_t n = s->classes;
+    for (ptrdiff_t r = 0; r < s->rows; r++) {
+        T *dst = (T *)s->dst + r * n;
+        const T *x = (const T *)s->a + r * n;
+        double most;
+        const double sum = FC_N(softmax_row)(dst, x, n, &most);
+        if (s->log) {
+            const T top = (T)most, rest = (T)__builtin_log(sum);
+            for (ptrdiff_t i = 0; i < n; i++) dst[i] = (x[i] - top) - rest;
+        } else {
+            const T scale = (T)(1 / sum);
+            for (ptrdiff_t i = 0; i < n; i++) dst[i] *= scale;
+        }
+    }
+}
+
+/* Some lanes of a row, in which those past it are 0. */
+FC_INLINE V FC_N(row_lanes)(const T *p, ptrdiff_t lanes)
+{
+    return lanes < VF ? FC_N(load_part)(p, lanes) : FC_N(load)(p);
+}
+
+static void FC_N(softmax_backward)(const fc_softmax *s)
+{
+    const ptrdiff_t n = s->classes;
+    for (ptrdiff_t r = 0; r < s->rows; r++) {
+        T *dst = (T *)s->dst + r * n;
+        const T *dy = (const T *)s->a + r * n, *y = (const T *)s->b + r * n;
+        V sums = {0};
+        T part[VF];
+        double sum = 0;
+        for (ptrdiff_t i = 0; i < n; i += VF) {
+            const V d = FC_N(row_lanes)(dy + i, n - i);
+            sums += s->log ? d : d * FC_N(row_lanes)(y + i, n - i);
+        }
+        FC_N(store)(part, sums);
+        for (int l = 0; l < VF; l++) sum += part[l];
+        for (ptrdiff_t i = 0; i < n; i += VF) {
+            const V d = FC_N(row_lanes)(dy + i, n - i), v = FC_N(row_lanes)(y + i, n - i);
+            const V dx = s->log ? d - FC_N(exp)(v) * (T)sum : v * (d - (T)sum);
+            if (n - i < VF)
+                FC_N(store_part)(dst + i, dx, n - i);
+            else
+                FC_N(store)(dst + i, dx);
+        }
     }
 }

@@ -70,11 +70,29 @@ typedef void (*fc_gather_fn)(void *dst, ptrdiff_t dst_step, const void *src, ptr
 /* dst[i] += src[i]  for i < n. */
 typedef void (*fc_add_fn)(void *dst, const void *src, ptrdiff_t n);
 
-/* dst[i] = max(x[i], 0), NaN kept  for i < n. */
-typedef void (*fc_relu_fn)(void *dst, const void *x, ptrdiff_t n);
+/* Functions of single elements, NaN kept.  A gradient is a = dy times the slope, which it finds in
+ * b: the result of relu, leaky_relu, sigmoid and tanh, the argument of the others. */
+enum {
+    FC_RELU,
+    FC_RELU_BACKWARD,
+    FC_LEAKY_RELU,
+    FC_LEAKY_RELU_BACKWARD,
+    FC_SIGMOID,
+    FC_SIGMOID_BACKWARD,
+    FC_TANH,
+    FC_TANH_BACKWARD,
+    FC_SILU,
+    FC_SILU_BACKWARD,
+    FC_GELU,
+    FC_GELU_BACKWARD,
+    FC_GELU_TANH,
+    FC_GELU_TANH_BACKWARD,
+    FC_MAPS
+};
 
-/* dst[i] = y[i] > 0 ? dy[i] : 0  for i < n. */
-typedef void (*fc_relu_backward_fn)(void *dst, const void *dy, const void *y, ptrdiff_t n);
+/* dst[i] = f(a[i], b[i])  for i < n.  Those of one argument take b NULL; `number` is the slope of
+ * leaky_relu.  dst may be a or b. */
+typedef void (*fc_map_fn)(void *dst, const void *a, const void *b, ptrdiff_t n, double number);
 
 /* n neighbouring windows of a max pooling over `channels` channels, nt x nu taps:
  *
@@ -172,6 +190,21 @@ typedef struct {
 
 typedef void (*fc_softmax_loss_fn)(const fc_softmax_loss *s);
 
+/* `rows` rows of softmax, or of its logarithm with `log`.  For every row:
+ *
+ *   softmax            dst = exp(a - max a) / sum of exp(a - max a)           (log: its logarithm)
+ *   softmax_backward   dst = b * (a - sum of a * b)            (log: a - exp(b) * sum of a)
+ *
+ * where for the gradient a = dy and b is the result. */
+typedef struct {
+    void *dst;
+    const void *a, *b;
+    ptrdiff_t rows, classes;
+    int log;
+} fc_softmax;
+
+typedef void (*fc_softmax_fn)(const fc_softmax *s);
+
 /* n outputs, each a weighted sum of a few inputs of `channels` values.  For j < n, c < channels:
  *
  *   y[j*channels + c] = (sum over start[j] <= t < start[j + 1] of
@@ -211,6 +244,29 @@ typedef struct {
 
 typedef void (*fc_winograd_fn)(const fc_winograd *w);
 
+/* The passes of a normalisation over `rows` rows of `width` positions, `step` elements apart.  The
+ * tables have a value for each position (and may be read in whole vectors).  With `uniform` there is
+ * one row of one channel: a value in each table for all positions, one sum over all of them.
+ * With z = (x - center) * scale + shift and dz = dy (where z > 0, with relu; else 0):
+ *
+ *   moments        first = mean of the rows' x;  second = sum of (x - first)^2
+ *   normalize      dst = relu?(z)
+ *   norm_sums      first = sum of the rows' dz;  second = sum of dz * (x - center)
+ *   norm_gradient  dst = dz * scale + (x - center) * tilt + level
+ *
+ * `first` and `second` have a value for each position.  With `stream` dst goes past the caches
+ * where it is aligned, and a leaf `fence` follows before anyone reads it. */
+typedef struct {
+    void *dst;
+    const void *x, *dy;
+    const void *center, *scale, *shift, *tilt, *level;
+    double *first, *second;
+    ptrdiff_t rows, width, step;
+    int uniform, relu, stream;
+} fc_norm;
+
+typedef void (*fc_norm_fn)(const fc_norm *s);
+
 /* n rounds of FC_ROOF_FMAS independent vector FMAs in registers: the peak to measure tiles by. */
 typedef double (*fc_roof_fn)(ptrdiff_t n);
 
@@ -224,8 +280,7 @@ typedef struct fc_leaves {
     fc_transpose_fn transpose_stream; /* past the caches: order NULL, dst aligned, see fence */
     fc_gather_fn gather;
     fc_add_fn add;
-    fc_relu_fn relu;
-    fc_relu_backward_fn relu_backward;
+    fc_map_fn map[FC_MAPS];
     fc_max_pool_fn max_pool;
     fc_unpool_fn unpool;
     fc_roof_fn roof;
@@ -236,9 +291,15 @@ typedef struct fc_leaves {
     fc_sgd_fn sgd;
     fc_adam_fn adam;
     fc_softmax_loss_fn softmax_loss;
+    fc_softmax_fn softmax;
+    fc_softmax_fn softmax_backward;
     fc_scale_fn scale;
     fc_mix_fn mix;
     fc_winograd_fn winograd_data, winograd_spread, winograd_fold;
+    fc_norm_fn moments;
+    fc_norm_fn normalize;
+    fc_norm_fn norm_sums;
+    fc_norm_fn norm_gradient;
 } fc_leaves;
 
 typedef struct {

@@ -1,0 +1,417 @@
+# cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
+"""The passes of batch, layer and group normalisation, and of their gradients.
+
+    y = (x - mean) / sqrt(variance + epsilon) * gamma[c] + beta[c]
+
+All are one thing.  The channels fall into ``G`` groups, and a mean and a variance belong to each
+group of each of ``NT`` tables: group normalisation has a table for each image, batch normalisation
+one table for all of them, and as many groups as channels.
+
+**Passes.**  Forward reads x for its moments, and reads it again to write y; backward reads x and dy
+for two sums per channel, and again to write dx.  A ReLU costs nothing: forward stores it, backward
+finds its mask in x, from the same bits.
+
+**Walks.**  A pass walks over memory, not over shapes: over `segments` of `length` elements in which
+`period` channels take turns.  Channels-last that is one segment of all pixels (or one for each
+image), planar it is a plane each, of period 1.  Short rows of channels are taken together until
+they fill some vectors, so that 24 channels leave no lane empty: the tables repeat, and sums are
+folded in the end.
+
+**Tasks.**  A unit is a piece of a segment, some dozens of KiB; short segments go several to a task.
+Each unit leaves sums of its own, which are added in their order.  Units are cut by shape and memory
+order: bits do not depend on the threads.  The last units that a pass has read are the first of
+the next one.
+"""
+
+from libc.math cimport sqrt
+from libc.string cimport memset
+
+from fastconv._core.isa cimport fc_norm, fc_norm_fn
+from fastconv._core.threads cimport parallel_for, task_fn
+
+# Elements of a unit; rows of one that has long rows; elements of a row that is made of short ones.
+cdef Py_ssize_t UNIT = 32768, UNIT_ROWS = 64, LONGEST_ROW = 512
+
+
+cdef inline double get(const char* values, Py_ssize_t i, int itemsize) noexcept nogil:
+    return (<const float*>values)[i] if itemsize == 4 else (<const double*>values)[i]
+
+
+cdef inline void put(char* values, Py_ssize_t i, int itemsize, double value) noexcept nogil:
+    if itemsize == 4:
+        (<float*>values)[i] = <float>value
+    else:
+        (<double*>values)[i] = value
+
+
+# ---- walks ------------------------------------------------------------------------------------
+
+cdef Walk make_walk(
+    Py_ssize_t segments, Py_ssize_t length, Py_ssize_t period, int vf
+) noexcept nogil:
+    cdef Walk walk
+    cdef Py_ssize_t unit, times, rows
+    walk.segments, walk.length, walk.period = segments, length, period
+    walk.row = period
+    unit = 4 * vf                 # the vectors of a leaf's strip
+    while period > 1 and unit >= vf:
+        times = unit // common_divisor(period, unit)
+        if times * period <= LONGEST_ROW:
+            walk.row = times * period
+            break
+        unit = unit // 4
+    rows = max(UNIT // walk.row, UNIT_ROWS)
+    walk.piece = rows * walk.row
+    walk.pieces = (length + walk.piece - 1) // walk.piece
+    walk.each = max(UNIT // max(min(walk.piece, length), 1), 1)
+    return walk
+
+
+cdef Py_ssize_t common_divisor(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+cdef Py_ssize_t units(const Walk* walk) noexcept nogil:
+    return walk.segments * walk.pieces
+
+
+cdef Py_ssize_t elements(const Walk* walk, Py_ssize_t piece) noexcept nogil:
+    return min(walk.piece, walk.length - piece * walk.piece)
+
+
+cdef void plan_norm(Norm* run) noexcept nogil:
+    """Cut the walks, and say how much memory they need."""
+    cdef int vf = run.leaves.vf
+    cdef Py_ssize_t channels = run.C // max(run.G, 1)
+    cdef bint whole = not run.channels_last or run.NT == run.N and (run.G == 1 or run.HW == 1)
+    if run.channels_last:
+        run.all = make_walk(run.NT, run.N // max(run.NT, 1) * run.HW * run.C, run.C, vf)
+        run.table = (run.all.row + vf - 1) // vf * vf
+    else:
+        run.all = make_walk(run.N * run.C, run.HW, 1, vf)
+        run.table = run.C
+    # A group of one image is one run of memory, or its channels have moments of their own first.
+    run.groups = make_walk(run.N * run.G, channels * run.HW, 1, vf) if whole else run.all
+    run.scratch_size = 2 * (max(run.all.row, run.groups.row) + run.C)
+
+
+cdef void run_walk(
+    Norm* run, const Walk* walk, task_fn task, fc_norm_fn leaf, int team
+) noexcept nogil:
+    run.walk, run.leaf = walk, leaf
+    parallel_for((units(walk) + walk.each - 1) // walk.each, team, task, run)
+
+
+cdef fc_norm leaf_of(const Norm* run, Py_ssize_t segment, Py_ssize_t at) noexcept nogil:
+    """The leaf's arguments at an element of memory, in a segment of the walk over channels."""
+    cdef fc_norm leaf
+    cdef Py_ssize_t t, offset
+    cdef const void** tables[TABLES]
+    memset(&leaf, 0, sizeof(fc_norm))
+    at *= run.itemsize
+    leaf.x = run.x + at
+    leaf.dy = run.dy + at if run.dy != NULL else NULL
+    leaf.dst = run.dst + at if run.dst != NULL else NULL
+    leaf.uniform, leaf.relu, leaf.stream = run.walk.period == 1, run.relu, run.stream
+    if run.tables == NULL:
+        return leaf
+    offset = segment * run.table if run.channels_last else segment % (run.NT * run.C)
+    tables[CENTER], tables[SCALE], tables[SHIFT] = &leaf.center, &leaf.scale, &leaf.shift
+    tables[TILT], tables[LEVEL] = &leaf.tilt, &leaf.level
+    for t in range(TABLES):
+        tables[t][0] = run.tables + (t * run.NT * run.table + offset) * run.itemsize
+    return leaf
+
+
+# ---- sums -------------------------------------------------------------------------------------
+
+cdef void moments_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
+    cdef Norm* run = <Norm*>context
+    cdef const Walk* walk = run.walk
+    cdef double* scratch = run.scratch + thread * run.scratch_size
+    cdef double* middle = scratch + 2 * walk.row
+    cdef Py_ssize_t unit, at, n, rest, whole, period = walk.period
+    cdef fc_norm leaf
+    for unit in range(number * walk.each, min((number + 1) * walk.each, units(walk))):
+        at = unit // walk.pieces * walk.length + unit % walk.pieces * walk.piece
+        n = elements(walk, unit % walk.pieces)
+        leaf = leaf_of(run, 0, at)
+        if leaf.uniform:
+            leaf.first, leaf.second = run.first + unit, run.second + unit
+            leaf.rows, leaf.width = 1, n
+            run.leaves.moments(&leaf)
+            continue
+        whole, rest = n // walk.row, n % walk.row
+        leaf.first, leaf.second = scratch, scratch + walk.row
+        leaf.rows, leaf.width, leaf.step = whole, walk.row, walk.row
+        if whole:
+            run.leaves.moments(&leaf)
+            fold_moments(scratch, scratch + walk.row, walk.row // period, period, whole,
+                         run.first + unit * period, run.second + unit * period)
+        if rest:
+            leaf.x = <const char*>leaf.x + whole * walk.row * run.itemsize
+            leaf.rows, leaf.width = 1, rest
+            run.leaves.moments(&leaf)
+            if whole:
+                fold_moments(scratch, scratch + walk.row, rest // period, period, 1,
+                             middle, middle + period)
+                add_moments(run.first + unit * period, run.second + unit * period,
+                            whole * (walk.row // period), middle, middle + period,
+                            rest // period, period)
+            else:
+                fold_moments(scratch, scratch + walk.row, rest // period, period, 1,
+                             run.first + unit * period, run.second + unit * period)
+
+
+cdef void fold_moments(
+    const double* means, const double* squares, Py_ssize_t sets, Py_ssize_t period, double each,
+    double* mean, double* square
+) noexcept nogil:
+    """Moments of `sets` sets of `each` values become those of all of them, for each channel."""
+    cdef Py_ssize_t c, i
+    cdef double away, share = 1.0 / <double>sets
+    for c in range(period):
+        mean[c] = square[c] = 0
+    for i in range(sets):
+        for c in range(period):
+            mean[c] += means[i * period + c]
+    for c in range(period):
+        mean[c] *= share
+    for i in range(sets):
+        for c in range(period):
+            away = means[i * period + c] - mean[c]
+            square[c] += squares[i * period + c] + each * away * away
+
+
+cdef void add_moments(
+    double* mean, double* square, double n, const double* other, const double* other_square,
+    double m, Py_ssize_t period
+) noexcept nogil:
+    """Moments of n values become those of these and m others, for each channel."""
+    cdef Py_ssize_t c
+    cdef double away, share = m / (n + m)
+    for c in range(period):
+        away = other[c] - mean[c]
+        mean[c] += away * share
+        square[c] += other_square[c] + away * away * n * share
+
+
+cdef void statistics_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
+    """Mean and variance of one group, from the moments of its units."""
+    cdef Norm* run = <Norm*>context
+    cdef const Walk* walk = &run.groups
+    cdef Py_ssize_t segment, step, end, piece, c, c0 = 0, channels = 1, i
+    cdef double n, count = 0, mean = 0, square = 0, away
+    if walk.period == 1:                     # segments are groups of images
+        segment, step, end = number, run.NT * run.G, walk.segments
+    else:                                    # groups of channels of a table
+        segment, step, end = number // run.G, 1, number // run.G + 1
+        channels = run.C // run.G
+        c0 = number % run.G * channels
+    cdef Py_ssize_t s = segment
+    while s < end:
+        for piece in range(walk.pieces):
+            n = elements(walk, piece) // walk.period
+            i = (s * walk.pieces + piece) * walk.period
+            for c in range(c0, c0 + channels):
+                mean += n * run.first[i + c]
+            count += n * channels
+        s += step
+    if count == 0:
+        return
+    mean /= count
+    s = segment
+    while s < end:
+        for piece in range(walk.pieces):
+            n = elements(walk, piece) // walk.period
+            i = (s * walk.pieces + piece) * walk.period
+            for c in range(c0, c0 + channels):
+                away = run.first[i + c] - mean
+                square += run.second[i + c] + n * away * away
+        s += step
+    square /= count
+    put(run.mean, number, run.itemsize, mean)
+    put(run.variance, number, run.itemsize, 0 if square < 0 else square)
+
+
+cdef void sums_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
+    """The sums of dz and of dz * (x - center), for each unit and channel."""
+    cdef Norm* run = <Norm*>context
+    cdef const Walk* walk = run.walk
+    cdef double* scratch = run.scratch + thread * run.scratch_size
+    cdef double* first
+    cdef double* second
+    cdef Py_ssize_t unit, at, n, i, c, turn, period = walk.period
+    cdef fc_norm leaf
+    for unit in range(number * walk.each, min((number + 1) * walk.each, units(walk))):
+        at = unit // walk.pieces * walk.length + unit % walk.pieces * walk.piece
+        n = elements(walk, unit % walk.pieces)
+        leaf = leaf_of(run, unit // walk.pieces, at)
+        leaf.first, leaf.second, leaf.step = scratch, scratch + walk.row, walk.row
+        first, second = run.first + unit * period, run.second + unit * period
+        if leaf.uniform:
+            leaf.first, leaf.second, leaf.rows, leaf.width = first, second, 1, n
+            run.leaves.norm_sums(&leaf)
+            continue
+        for c in range(period):
+            first[c] = second[c] = 0
+        for turn in range(2):                # whole rows, then what is left
+            leaf.rows = n // walk.row if turn == 0 else 1
+            leaf.width = walk.row if turn == 0 else n % walk.row
+            if leaf.rows == 0 or leaf.width == 0:
+                continue
+            run.leaves.norm_sums(&leaf)
+            for i in range(leaf.width // period):
+                for c in range(period):
+                    first[c] += scratch[i * period + c]
+                    second[c] += scratch[walk.row + i * period + c]
+            leaf.x = <const char*>leaf.x + leaf.rows * walk.row * run.itemsize
+            leaf.dy = <const char*>leaf.dy + leaf.rows * walk.row * run.itemsize
+
+
+# ---- results ----------------------------------------------------------------------------------
+
+cdef void results_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
+    """Results of a pass, from the last unit to the first: the last ones are still in the caches."""
+    cdef Norm* run = <Norm*>context
+    cdef const Walk* walk = run.walk
+    cdef Py_ssize_t last = units(walk) - 1, unit, at, n, back
+    cdef fc_norm leaf
+    for back in range(number * walk.each, min((number + 1) * walk.each, last + 1)):
+        unit = last - back
+        at = unit // walk.pieces * walk.length + unit % walk.pieces * walk.piece
+        n = elements(walk, unit % walk.pieces)
+        leaf = leaf_of(run, unit // walk.pieces, at)
+        if leaf.uniform:
+            leaf.rows, leaf.width, leaf.step = 1, n, n
+            run.leaf(&leaf)
+            continue
+        leaf.rows, leaf.width, leaf.step = n // walk.row, walk.row, walk.row
+        if leaf.rows:
+            run.leaf(&leaf)
+        if n % walk.row:
+            at += n // walk.row * walk.row
+            leaf = leaf_of(run, unit // walk.pieces, at)
+            leaf.rows, leaf.width, leaf.step = 1, n % walk.row, n % walk.row
+            run.leaf(&leaf)
+    if run.stream:
+        run.leaves.fence()
+
+
+cdef char* table_of(const Norm* run, int which, Py_ssize_t t) noexcept nogil:
+    return run.tables + (which * run.NT + t) * run.table * run.itemsize
+
+
+cdef void tables_task(void* context, Py_ssize_t t, int thread) noexcept nogil:
+    """What the forward pass asks of a table: center, scale and shift."""
+    cdef Norm* run = <Norm*>context
+    cdef Py_ssize_t c, g, each = run.C // run.G
+    cdef int size = run.itemsize
+    cdef double factor = 0
+    for c in range(run.C):
+        g = t * run.G + c // each
+        if c % each == 0:
+            factor = inverse_deviation(run, g)
+        put(table_of(run, CENTER, t), c, size, get(run.mean, g, size))
+        put(table_of(run, SCALE, t), c, size, get(run.gamma, c, size) * factor)
+        put(table_of(run, SHIFT, t), c, size, get(run.beta, c, size))
+    for g in range(SHIFT + 1):
+        repeat(run, g, t)
+
+
+cdef inline double inverse_deviation(const Norm* run, Py_ssize_t g) noexcept nogil:
+    return 1 / sqrt(get(run.variance, g, run.itemsize) + run.epsilon)
+
+
+cdef void repeat(const Norm* run, int which, Py_ssize_t t) noexcept nogil:
+    """Fill the rest of a table's row with the values of its channels."""
+    cdef char* table = table_of(run, which, t)
+    cdef Py_ssize_t i
+    if run.channels_last:
+        for i in range(run.C, run.all.row):
+            put(table, i, run.itemsize, get(table, i - run.C, run.itemsize))
+
+
+cdef void gradient_tables_task(void* context, Py_ssize_t t, int thread) noexcept nogil:
+    """Tilt and level of a table, from its sums, which are gathered in the first units on the way.
+
+        dx = scale * dz + tilt * (x - center) + level
+    """
+    cdef Norm* run = <Norm*>context
+    cdef Py_ssize_t c, g, each = run.C // run.G
+    cdef int size = run.itemsize
+    cdef double n = <double>run.N / run.NT * each * run.HW, factor, gamma, first, second
+    for g in range(run.G):
+        factor = inverse_deviation(run, t * run.G + g)
+        first = second = 0
+        for c in range(g * each, (g + 1) * each):
+            gather_sums(run, t, c)
+            gamma = get(run.gamma, c, size)
+            first += gamma * run.first[sums_at(run, t, c)]
+            second += gamma * run.second[sums_at(run, t, c)]
+        for c in range(g * each, (g + 1) * each):
+            put(table_of(run, TILT, t), c, size, -factor * factor * factor * second / n)
+            put(table_of(run, LEVEL, t), c, size, -factor * first / n)
+    for c in range(TILT, LEVEL + 1):
+        repeat(run, c, t)
+
+
+cdef inline Py_ssize_t sums_at(const Norm* run, Py_ssize_t t, Py_ssize_t c) noexcept nogil:
+    """Where the first unit of a table and channel has its sums."""
+    if run.channels_last:
+        return t * run.all.pieces * run.C + c
+    return (t * run.C + c) * run.all.pieces
+
+
+cdef void gather_sums(Norm* run, Py_ssize_t t, Py_ssize_t c) noexcept nogil:
+    """Add up all units of a table and channel, in the place of the first one."""
+    cdef Py_ssize_t at = sums_at(run, t, c), step, n, images, i, j
+    cdef double first = 0, second = 0
+    step = run.C if run.channels_last else 1
+    images = 1 if run.channels_last or run.NT > 1 else run.N
+    for n in range(images):
+        for i in range(run.all.pieces):
+            j = at + n * run.C * run.all.pieces + i * step
+            first += run.first[j]
+            second += run.second[j]
+    run.first[at], run.second[at] = first, second
+
+
+cdef void add_tables(const Norm* run, char* dgamma, char* dbeta) noexcept nogil:
+    """The gradients of gamma and beta: sums of all tables, in their order."""
+    cdef Py_ssize_t t, c, at
+    cdef double first, second
+    for c in range(run.C):
+        first = second = 0
+        for t in range(run.NT):
+            at = sums_at(run, t, c)
+            first += run.first[at]
+            second += run.second[at] * inverse_deviation(run, t * run.G + c // (run.C // run.G))
+        put(dgamma, c, run.itemsize, second)
+        put(dbeta, c, run.itemsize, first)
+
+
+# ---- passes -----------------------------------------------------------------------------------
+
+cdef void find_moments(Norm* run, int team) noexcept nogil:
+    """Mean and variance of every group of every table."""
+    run_walk(run, &run.groups, moments_task, NULL, team)
+    parallel_for(run.NT * run.G, team, statistics_task, run)
+
+
+cdef void find_sums(Norm* run, char* dgamma, char* dbeta, int team) noexcept nogil:
+    """The gradients of gamma and beta, and all tables of the gradient of x."""
+    parallel_for(run.NT, team, tables_task, run)
+    run_walk(run, &run.all, sums_task, NULL, team)
+    parallel_for(run.NT, team, gradient_tables_task, run)
+    add_tables(run, dgamma, dbeta)
+
+
+cdef void write_results(Norm* run, bint gradient, int team) noexcept nogil:
+    """y, whose tables it makes, or dx."""
+    if not gradient:
+        parallel_for(run.NT, team, tables_task, run)
+    run_walk(run, &run.all, results_task,
+             run.leaves.norm_gradient if gradient else run.leaves.normalize, team)
