@@ -270,6 +270,31 @@ def test_an_image_alone_and_in_a_batch(order, rng):
         assert_same_bits(a, b.reshape(a.shape), "unbatched")
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("size", [(64, 64), (63, 61)])
+def test_results_that_fit_no_cache(size, order, rng):
+    """They are stored past the caches, where they are aligned; an image alone is not."""
+    cache = fastconv.cache_sizes()["L3"]
+    if cache > 1 << 26:
+        pytest.skip("would take too much memory")
+    N = cache // 2 // (24 * size[0] * size[1] * 4) + 1
+    x, dy, gamma, beta = operands(rng, (N, 24, *size), np.float32, order)
+    mean, variance = rng.random((2, 24)).astype("f")
+    inferred = fastconv.batch_norm(x, gamma, beta, mean, variance)
+    y, *moments = fastconv.group_norm(x, 4, gamma, beta, return_moments=True, activation="relu")
+    dx = fastconv.group_norm_backward(dy, x, 4, gamma, beta, *moments, activation="relu")[0]
+    for n in (0, N // 2, N - 1):
+        one = slice(n, n + 1)
+        parts = [m[one] for m in moments]
+        assert_same_bits(fastconv.batch_norm(x[n], gamma, beta, mean, variance), inferred[n], n)
+        alone = fastconv.group_norm(x[n], 4, gamma, beta, activation="relu")
+        assert_same_bits(alone, y[n], n)
+        alone = fastconv.group_norm_backward(
+            dy[one], x[one], 4, gamma, beta, *parts, activation="relu"
+        )
+        assert_same_bits(alone[0], dx[one], n)
+
+
 def test_types(rng):
     x, dy, gamma, beta = operands(rng, (2, 3, 4, 5), np.float32)
     mean, variance = np.zeros(3), np.ones(3)

@@ -20,7 +20,8 @@ folded in the end.
 **Tasks.**  A unit is a piece of a segment, some dozens of KiB; short segments go several to a task.
 Each unit leaves sums of its own, which are added in their order.  Units are cut by shape and memory
 order: bits do not depend on the threads.  The last units that a pass has read are the first of
-the next one.
+the next one.  Results are stored past the caches where a call's arrays hardly fit the last of them:
+not sooner, since whoever reads them comes next.
 """
 
 from libc.math cimport sqrt

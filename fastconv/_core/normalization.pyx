@@ -11,18 +11,18 @@ import numpy as np
 
 from fastconv._core.arguments cimport (
     array, contiguous, float_type, integer, is_relu, shape_text)
+from fastconv._core.caches cimport L3_BYTES
 from fastconv._core.elementwise cimport in_memory_of, laid_out
 from fastconv._core.isa cimport leaves
 from fastconv._core.memory cimport Block, new_array, take
 from fastconv._core.norm cimport (
     TABLES, Norm, Walk, find_moments, find_sums, plan_norm, units, write_results)
-from fastconv._core.plan cimport STREAM_BYTES
 from fastconv._core.threads cimport team_size
 
 cnp.import_array()
 
-# What an element costs in multiply-adds: as long as memory takes to bring it.
-cdef double MEMORY_COST = 4
+# What an element costs in multiply-adds: as long as memory takes to bring it, twice.
+cdef double MEMORY_COST = 8
 
 
 cdef class Problem:
@@ -120,6 +120,11 @@ cdef int take_tables(Problem problem) except -1:
     return 0
 
 
+cdef bint streams(cnp.ndarray result, int arrays) noexcept:
+    """Whether so many arrays of this size hardly fit the last cache, so that none stays there."""
+    return 4.0 * arrays * cnp.PyArray_NBYTES(result) >= 3.0 * L3_BYTES
+
+
 cdef cnp.ndarray result_like(Problem problem):
     cdef cnp.ndarray x = problem.x
     return new_array(x.ndim, <const Py_ssize_t*>x.shape, problem.run.itemsize,
@@ -155,7 +160,7 @@ def normalize(x, vectors, bint batch, groups, epsilon, activation):
     if not given:
         take_sums(problem, &run.groups)
     run.dst = <char*>cnp.PyArray_DATA(y)
-    run.stream = 2 * run.itemsize * <double>y.size >= STREAM_BYTES
+    run.stream = streams(y, 2)
     if not given:
         with nogil:
             find_moments(run, problem.team)
@@ -179,7 +184,7 @@ def backward(dy, x, vectors, bint batch, groups, epsilon, activation, need_dx):
     if wanted:
         dx = result_like(problem)
         run.dst = <char*>cnp.PyArray_DATA(dx)
-        run.stream = 3 * run.itemsize * <double>dx.size >= STREAM_BYTES
+        run.stream = streams(dx, 3)
     if problem.x.size == 0:
         dgamma[...], dbeta[...] = 0, 0
         return dx, dgamma, dbeta

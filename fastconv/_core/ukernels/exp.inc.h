@@ -22,19 +22,51 @@ FC_INLINE V FC_N(with_sign_of)(V x, V sign)
     return FC_N(choose)(FC_N(sign_bit)(), sign, x);
 }
 
-/* x, or the bound where x lies outside of it. */
-FC_INLINE V FC_N(at_least)(V x, T bound) { return FC_N(choose)(x < bound, (V){0} + bound, x); }
-FC_INLINE V FC_N(at_most)(V x, T bound) { return FC_N(choose)(x > bound, (V){0} + bound, x); }
+#if FC_VBYTES == 64
+#define FC_REGISTER "v"
+#else
+#define FC_REGISTER "x"
+#endif
+
+/* x, or the bound where x lies outside of it.  The instruction gives x where that is NaN; a compiler
+ * has no name for it that it would not dare to turn around. */
+FC_INLINE V FC_N(at_least)(V x, T bound)
+{
+    V y = (V){0} + bound;
+#if FC_X86_64 && FC_VBYTES > 16
+    if (sizeof(T) == 4)
+        __asm__("vmaxps %1, %0, %0" : "+" FC_REGISTER(y) : FC_REGISTER(x));
+    else
+        __asm__("vmaxpd %1, %0, %0" : "+" FC_REGISTER(y) : FC_REGISTER(x));
+    return y;
+#else
+    return FC_N(choose)(x < bound, y, x);
+#endif
+}
+
+FC_INLINE V FC_N(at_most)(V x, T bound)
+{
+    V y = (V){0} + bound;
+#if FC_X86_64 && FC_VBYTES > 16
+    if (sizeof(T) == 4)
+        __asm__("vminps %1, %0, %0" : "+" FC_REGISTER(y) : FC_REGISTER(x));
+    else
+        __asm__("vminpd %1, %0, %0" : "+" FC_REGISTER(y) : FC_REGISTER(x));
+    return y;
+#else
+    return FC_N(choose)(x > bound, y, x);
+#endif
+}
+#undef FC_REGISTER
 
 /* x + rest = k ln 2 + r with |r| <= ln 2 / 2; the result q of a Taylor series gives
  * exp(r) = 1 + q r to the last bit. */
-FC_INLINE V FC_N(exp_series)(V x, V rest, FC_N(ivec) *k, V *r_)
+FC_INLINE V FC_N(exp_series)(V x, V rest, V *k, V *r_)
 {
     const int single = sizeof(T) == 4;
-    /* Adding 1.5 * 2^(mantissa bits) rounds to the nearest integer, which lies in the low bits. */
+    /* Adding 1.5 * 2^(mantissa bits) rounds to the nearest integer. */
     const T magic = single ? (T)12582912.0f : (T)6755399441055744.0;
-    const V shifted = (x + rest) * (T)1.4426950408889634 + magic;
-    const V whole = shifted - magic;
+    const V whole = (x + rest) * (T)1.4426950408889634 + magic - magic;
     /* ln 2 in two parts: products of the first with k are exact. */
     const T high = single ? (T)0.693145751953125f : (T)0.69314718036912381649;
     const T low = single ? (T)1.42860682030941723212e-6 : (T)1.9082149292705877e-10;
@@ -48,27 +80,36 @@ FC_INLINE V FC_N(exp_series)(V x, V rest, FC_N(ivec) *k, V *r_)
     const int first = single ? 6 : 0;
     V q = (V){0} + series[first];
     for (int i = first + 1; i < 13; i++) q = q * r + series[i];
-    *k = (FC_N(ivec))shifted - (FC_N(ivec))((V){0} + magic);
+    *k = whole;
     *r_ = r;
     return q;
 }
 
-/* 2^k for normal results. */
-FC_INLINE V FC_N(power)(FC_N(ivec) k)
+/* y * 2^k for integers k, |k| < 2^11; small results fade out through denormals. */
+FC_INLINE V FC_N(scaled)(V y, V k)
 {
-    return (V)((k + (sizeof(T) == 4 ? 127 : 1023)) << (sizeof(T) == 4 ? 23 : 52));
+#if FC_X86_64 && FC_VBYTES == 64
+    if (sizeof(T) == 4)
+        __asm__("vscalefps %1, %0, %0" : "+v"(y) : "v"(k));
+    else
+        __asm__("vscalefpd %1, %0, %0" : "+v"(y) : "v"(k));
+    return y;
+#else
+    /* Two powers of two.  In k + 1.5 * 2^(mantissa bits) the integer lies in the low bits. */
+    const V magic = (V){0} + (sizeof(T) == 4 ? (T)12582912.0f : (T)6755399441055744.0);
+    const FC_N(ivec) n = (FC_N(ivec))(k + magic) - (FC_N(ivec))magic, half = n >> 1;
+    const int bias = sizeof(T) == 4 ? 127 : 1023, mantissa = sizeof(T) == 4 ? 23 : 52;
+    return y * (V)((half + bias) << mantissa) * (V)((n - half + bias) << mantissa);
+#endif
 }
 
 /* exp(x + rest) for x <= 0 and a rest that is small beside it, where x is not small. */
 FC_INLINE V FC_N(exp_sum)(V x, V rest)
 {
-    FC_N(ivec) k;
-    V r;
+    V k, r;
     x = FC_N(at_least)(x, sizeof(T) == 4 ? (T)-104 : (T)-746);
     const V q = FC_N(exp_series)(x, rest, &k, &r);
-    /* In two factors, so that small results fade out through denormals. */
-    const FC_N(ivec) half = k >> 1;
-    return (q * r + 1) * FC_N(power)(half) * FC_N(power)(k - half);
+    return FC_N(scaled)(q * r + 1, k);
 }
 
 /* exp(x) for x <= 0. */
@@ -77,10 +118,9 @@ FC_INLINE V FC_N(exp)(V x) { return FC_N(exp_sum)(x, (V){0}); }
 /* exp(x) - 1 for x <= 0, exact also where x is small. */
 FC_INLINE V FC_N(exp_less_1)(V x)
 {
-    FC_N(ivec) k;
-    V r;
+    V k, r;
     const V q = FC_N(exp_series)(FC_N(at_least)(x, -50), (V){0}, &k, &r);
-    const V scale = FC_N(power)(k);
+    const V scale = FC_N(scaled)((V){0} + 1, k);
     return q * r * scale + (scale - 1);
 }
 
@@ -108,32 +148,32 @@ FC_INLINE V FC_N(tanh)(V x)
 /* The normal distribution function of x; the density times sqrt(2 pi) in `bell`.
  *
  * With z = |x| its upper tail is bell * M(z), and M(z) * (z + 4) is a smooth function of
- * (z - 4) / (z + 4), from -1 to 1: a polynomial, interpolated in Chebyshev's points.
+ * 1 / (z + 4): a polynomial, interpolated in Chebyshev's points up to where the tail is 0.
  * z^2 / 2 is exact in two parts, since an error in it would be one of its own size in the result. */
 FC_INLINE V FC_N(normal)(V x, V *bell)
 {
     const int single = sizeof(T) == 4;
     static const float short_series[] = {
-        2.11829843e-5f, -1.7310823e-6f, -0.000215573776f, 0.000133653387f, 0.00162204011f,
-        -0.00347995464f, -0.00753771716f, 0.0603966483f, -0.18652216f, 0.387137394f,
-        -0.607896631f, 0.755285131f,
+        1.34869242e-5f, 6.18539046e-5f, -0.000185776282f, -0.00128426161f, 0.0004608938f,
+        0.0247395535f, 0.116260726f, 0.32294572f, 0.630146588f, 0.906841225f,
     };
     static const double long_series[] = {
-        1.17547993486983427e-10, 3.40331268571694854e-10, -8.54652770069468328e-10,
-        -3.73064530917072825e-9, 1.43299340339466132e-9, 2.1427604440509072e-8,
-        1.46307249791219519e-8, -8.68664710567241214e-8, -1.56502362221975678e-7,
-        2.72462970361087764e-7, 1.02256041425500507e-6, -6.29836734377799334e-7,
-        -5.92058651886076565e-6, 7.1665876433744212e-7, 0.0000351447947873280165,
-        -1.90824635147330234e-6, -0.000231094953240155008, 0.000133344309411842501,
-        0.00163081845939458135, -0.00347969236704797462, -0.00754018896682523968,
-        0.0603965748909178723, -0.186521857959654829, 0.387137400742214917,
-        -0.607896641971892125, 0.755285130415751492,
+        -1.12762133945027387e-10, -2.64387225307287749e-10, 1.68220697343071392e-9,
+        1.56823359394797547e-9, -1.3775775123837805e-8, 3.29272137007468064e-9,
+        8.38983566462612108e-8, -1.15278205552129938e-7, -4.35399371649812883e-7,
+        1.21397011206920046e-6, 2.18402003085623436e-6, -0.0000104639292392951265,
+        -0.0000136222935592133199, 0.000088470177795968677, 0.000147208063110120107,
+        -0.000737420891699517261, -0.00250145905675674313, 0.00325884619002011952,
+        0.0429063267769432499, 0.156369955467944702, 0.36390673682703851, 0.621244102224725349,
+        0.815338396842516909,
     };
     const V z = FC_N(at_most)(-FC_N(below_zero)(x), single ? (T)14.5 : (T)39);
     const V high = (V)((FC_N(ivec))z & -((FC_N(ivec)){0} + ((I)1 << (single ? 12 : 27))));
     const V e = FC_N(exp_sum)(high * high * (T)-0.5, (high - z) * (high + z) * (T)0.5);
-    const V w = 1 / (z + 4), u = (z - 4) * w;
-    const int terms = single ? 12 : 26;
+    const V w = 1 / (z + 4);
+    const V u = single ? w * (T)10.2068965517241379 - (T)1.55172413793103448
+                       : w * (T)8.82051282051282051 - (T)1.20512820512820513;
+    const int terms = single ? 10 : 23;
     V m = (V){0} + (single ? (T)short_series[0] : (T)long_series[0]);
     for (int i = 1; i < terms; i++) m = m * u + (single ? (T)short_series[i] : (T)long_series[i]);
     const V tail = m * w * e;
