@@ -4,6 +4,7 @@ The floors of the house, each using those below it and none above::
 
     command line, pictures          fastconv.cli, fastconv.plot
     what a value inside can see     fastconv.receptive
+    networks, other libraries       fastconv.models, fastconv.interop
     layers and training             fastconv.nn, fastconv.optim, fastconv.losses, fastconv.data
     a training step's own           fastconv.training
     classical kernels               fastconv.filters
@@ -19,6 +20,7 @@ from fastconv.explanation import Explanation, explain
 from fastconv.functional import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
+    add,
     as_channels_last,
     as_contiguous,
     avg_pool2d,
@@ -152,6 +154,7 @@ __all__ = [
     "Upsample",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "add",
     "as_channels_last",
     "as_contiguous",
     "available_isas",

@@ -107,6 +107,7 @@ def test_threads_of_the_other_operations(rng):
             fastconv.max_pool2d_backward(y, indices, x.shape),
             fastconv.relu(x),
             fastconv.relu_backward(x, x),
+            fastconv.add(x, x, activation="relu"),
             fastconv.dense(flat, kernel),
             *fastconv.dense_backward(dy, flat, kernel),
             fastconv.softmax(flat),
@@ -243,6 +244,7 @@ def operations(problem: Problem, rng: np.random.Generator):
     yield "dense_backward", fastconv.dense_backward, {"dy": gradient, "x": flat, "kernel": matrix}
     yield "relu", fastconv.relu, {"x": x}
     yield "relu_backward", fastconv.relu_backward, {"dy": dy, "y": dy}
+    yield "add", fastconv.add, {"x": x, "y": x[::-1].copy()}
     yield "softmax", fastconv.softmax, {"x": flat}
     yield "log_softmax", fastconv.log_softmax, {"x": flat}
     labels = rng.integers(0, problem.ic, problem.oc)
@@ -338,6 +340,7 @@ def test_results_come_in_the_order_of_the_input(order, rng):
             fastconv.avg_pool2d_backward(dp[images], dp[images].shape, 3, stride=1, padding=1),
             fastconv.relu(x[images]),
             fastconv.relu_backward(dy[images], dy[images]),
+            fastconv.add(dy[images], dy[images], activation="relu"),
         ):
             assert in_order(result, order).strides == result.strides
 

@@ -58,6 +58,7 @@ CALLS = {
     "dense_backward": {"dy": np.ones((5, 4), np.float32), "x": FLAT, "kernel": MATRIX},
     "relu": {"x": X},
     "relu_backward": {"dy": X, "y": X},
+    "add": {"x": X, "y": X},
     "leaky_relu": {"x": X},
     "leaky_relu_backward": {"dy": X, "y": X},
     "sigmoid": {"x": X},
@@ -265,7 +266,7 @@ def test_arrays_of_numbers_only(operation, argument, value):
     if isinstance(value, str) and value != "abc":
         value = np.zeros(shape, value)
     # Text is an array without axes, so its shape may be found wrong first, or the other's.
-    pairwise = operation.endswith(tuple(f"{name}_backward" for name in OF_ANY_AXES))
+    pairwise = operation.endswith(("add", *(f"{name}_backward" for name in OF_ANY_AXES)))
     refused(operation, argument, value, *(["x", "y"] if pairwise else []))
 
 
@@ -315,6 +316,7 @@ def shapes_of(operation: str, argument: str, *wrong: tuple[int, ...]):
         *shapes_of("dense_backward", "kernel", (3, 3), (4, 4)),
         *shapes_of("relu_backward", "dy", (2, 4, 7, 1), (1,), (4, 7, 8)),
         *shapes_of("relu_backward", "y", (2, 4, 7, 1), (1,), (4, 7, 8)),
+        *shapes_of("add", "y", (2, 4, 7, 1), (1,), (4, 7, 8)),
     ],
     ids=str,
 )

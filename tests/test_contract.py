@@ -12,6 +12,7 @@ from fastconv import functional, reference
 
 # The public operations. Programs rely on these names, this order, these defaults.
 SIGNATURES = {
+    "add": "x, y, *, activation=None, out=None",
     "conv2d": "x, kernel, bias=None, *, stride=1, padding=0, dilation=1, groups=1, "
     "activation=None, out=None, algorithm='auto'",
     "conv2d_backward_input": "dy, kernel, input_shape, *, stride=1, padding=0, dilation=1, "

@@ -50,6 +50,27 @@ def test_relu_out(order, out_order, rng):
         fastconv.relu(x, out=x.astype(np.float32))
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_add(activation, dtype, order, isa, rng):
+    for shape in SHAPES:
+        x, y = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+        x.reshape(-1)[: SPECIAL.size] = SPECIAL[: x.size]
+        x, ys = in_order(x, order), [in_order(y, other) for other in ORDERS]
+        expected = x + y if activation is None else np.maximum(x + y, 0)
+        for y in ys:
+            assert_same(fastconv.add(x, y, activation=activation), expected, shape)
+            assert_same(reference.add(x, y, activation=activation), expected, shape)
+            for out in (np.empty_like(x), np.empty_like(ys[0]), np.empty_like(ys[1])):
+                assert fastconv.add(x, y, activation=activation, out=out) is out
+                assert_same(out, expected, shape)
+        assert fastconv.add(x, ys[0], activation=activation, out=ys[0]) is ys[0]
+        assert fastconv.add(x, ys[1], activation=activation, out=x) is x
+        assert_same(ys[0], expected, "in place of y")
+        assert_same(x, expected, "in place of x")
+
+
 @pytest.mark.parametrize("shape", [(), (5,), (3, 4), (2, 3, 4), (2, 3, 4, 5)])
 def test_relu_of_any_number_of_axes(shape, rng):
     x = rng.standard_normal(shape)

@@ -9,12 +9,14 @@ cimport numpy as cnp
 import numpy as np
 
 from fastconv._core.arguments cimport (
-    array, as_type, check_out, finish, float_type, image, integer, is_channels_last, shape_text)
+    array, as_type, check_out, finish, float_type, image, integer, is_channels_last, is_relu,
+    shape_text)
 from fastconv._core.pack cimport Image
 from fastconv._core.isa cimport (
-    FC_GELU, FC_GELU_BACKWARD, FC_GELU_TANH, FC_GELU_TANH_BACKWARD, FC_LEAKY_RELU,
-    FC_LEAKY_RELU_BACKWARD, FC_RELU, FC_RELU_BACKWARD, FC_SIGMOID, FC_SIGMOID_BACKWARD, FC_SILU,
-    FC_SILU_BACKWARD, FC_TANH, FC_TANH_BACKWARD, fc_leaves, fc_map_fn, leaves)
+    FC_ADD, FC_ADD_RELU, FC_GELU, FC_GELU_BACKWARD, FC_GELU_TANH, FC_GELU_TANH_BACKWARD,
+    FC_LEAKY_RELU, FC_LEAKY_RELU_BACKWARD, FC_RELU, FC_RELU_BACKWARD, FC_SIGMOID,
+    FC_SIGMOID_BACKWARD, FC_SILU, FC_SILU_BACKWARD, FC_TANH, FC_TANH_BACKWARD, fc_leaves, fc_map_fn,
+    leaves)
 from fastconv._core.memory cimport new_array
 from fastconv._core.threads cimport parallel_for, team_size
 
@@ -26,6 +28,8 @@ cdef double MEMORY_COST = 4, EXP_COST = 16
 
 # By name: the leaf, and what an element costs.
 MAPS = {
+    "add": (FC_ADD, MEMORY_COST),
+    "add_relu": (FC_ADD_RELU, MEMORY_COST),
     "relu": (FC_RELU, MEMORY_COST),
     "relu_backward": (FC_RELU_BACKWARD, MEMORY_COST),
     "leaky_relu": (FC_LEAKY_RELU, MEMORY_COST),
@@ -49,7 +53,7 @@ cdef struct Pass:
     int itemsize
     char* dst
     const char* a
-    const char* b                 # NULL: a function of a; else a gradient, dy = a
+    const char* b                 # NULL: a function of a; else a sum, or a gradient with dy = a
 
 
 cdef void pass_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
@@ -131,12 +135,25 @@ def mapped(str function, x_, out, double number=0):
 
 def mapped_backward(str function, dy_, other_, str name, out, double number=0):
     """A gradient of MAPS; `name` is that of the argument `other`, x or y."""
-    cdef cnp.ndarray dy = array(dy_, "dy")
-    cdef cnp.ndarray other = array(other_, name)
-    if (<object>dy).shape != (<object>other).shape:
-        raise ValueError(f"{name}: expected dy's shape {shape_text(dy)}, got {shape_text(other)}")
-    return run_pass(function, number, dy, other, float_type([dy, other], ["dy", name]), out,
-                    (dy_, other_), ("dy", name))
+    return of_two(function, number, dy_, "dy", other_, name, out)
+
+
+def add(x_, y_, activation, out):
+    return of_two("add_relu" if is_relu(activation) else "add", 0, x_, "x", y_, "y", out)
+
+
+cdef cnp.ndarray of_two(
+    str function, double number, object first_, str first_name, object second_, str name,
+    object out
+):
+    cdef cnp.ndarray first = array(first_, first_name)
+    cdef cnp.ndarray second = array(second_, name)
+    if (<object>first).shape != (<object>second).shape:
+        raise ValueError(f"{name}: expected {first_name}'s shape {shape_text(first)}, "
+                         f"got {shape_text(second)}")
+    return run_pass(function, number, first, second,
+                    float_type([first, second], [first_name, name]), out,
+                    (first_, second_), (first_name, name))
 
 
 # ---- memory order -----------------------------------------------------------------------------

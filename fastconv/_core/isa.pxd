@@ -7,6 +7,8 @@ cdef extern from "ukernels/ukernels.h" nogil:
         FC_LANEWISE_NR
         FC_MAX_TIERS
         FC_ROOF_FMAS
+        FC_ADD
+        FC_ADD_RELU
         FC_RELU
         FC_RELU_BACKWARD
         FC_LEAKY_RELU

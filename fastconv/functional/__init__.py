@@ -32,6 +32,7 @@ from .activation import (
     tanh,
     tanh_backward,
 )
+from .addition import add
 from .convolution import (
     conv2d,
     conv2d_backward_bias,
@@ -75,6 +76,7 @@ from .transposed import (
 __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "add",
     "as_channels_last",
     "as_contiguous",
     "avg_pool2d",

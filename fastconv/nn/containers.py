@@ -75,7 +75,7 @@ class Residual(Container):
         super().__init__()
         self.body = body
         self.shortcut = shortcut
-        self.activation = check_activation(activation)
+        self.activation: Any = check_activation(activation)
         self.check_children()
 
     def children(self) -> dict[str, Layer]:
@@ -99,9 +99,7 @@ class Residual(Container):
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
         x = as_array(x, "x")
         beside = x if self.shortcut is None else self.shortcut.forward(x, training=training)
-        y = self.body.forward(x, training=training) + beside
-        if self.activation == "relu":
-            y = F.relu(y, out=y)
+        y = F.add(self.body.forward(x, training=training), beside, activation=self.activation)
         if training:
             self.saved = x, (y if self.activation == "relu" else None), False
         return y
@@ -197,7 +195,7 @@ def summed(gradients: Iterable[NDArray], dy: NDArray, relu: NDArray | None) -> N
     total, *others = gradients
     for position, gradient in enumerate(others):
         mine = position or not np.may_share_memory(total, dy)
-        total = np.add(total, gradient, out=total if mine else None)
+        total = F.add(total, gradient, out=total if mine else None)
     if relu is None:
         return total
     return F.relu_backward(total, relu, out=None if np.may_share_memory(total, dy) else total)

@@ -48,6 +48,7 @@ from .activation import (
     tanh,
     tanh_backward,
 )
+from .addition import add
 from .arrays import as_channels_last, as_contiguous, empty
 from .convolution import (
     conv2d,
@@ -89,6 +90,7 @@ from .windows import output_shape
 __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "add",
     "as_channels_last",
     "as_contiguous",
     "avg_pool2d",

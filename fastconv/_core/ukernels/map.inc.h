@@ -1,7 +1,7 @@
 /* map.inc.h - functions of single elements, one pass over memory; included once per type and tier.
  *
  * Of an element x of the first array and y of the second, where there is one, and of one number.
- * A gradient is given dy first, then the argument or the result, whichever is cheaper.
+ * A sum is of both. A gradient is given dy first, then the argument or the result, whichever is cheaper.
  */
 
 #define FC_MAP(name, value)                                                                        \
@@ -69,6 +69,8 @@ FC_INLINE V FC_N(gelu_tanh_slope)(V x)
     return s * (x * (square * (3 * FC_GELU_3) + FC_GELU_1) * other + 1);
 }
 
+FC_MAP(add, x + y)
+FC_MAP(add_relu, FC_N(relu)(x + y))
 FC_MAP(relu, FC_N(relu)(x))
 FC_MAP(relu_backward, (V)((FC_N(ivec))x & (y > 0)))
 FC_MAP(leaky_relu, FC_N(choose)(x < 0, x * number, x))

@@ -70,9 +70,12 @@ typedef void (*fc_gather_fn)(void *dst, ptrdiff_t dst_step, const void *src, ptr
 /* dst[i] += src[i]  for i < n. */
 typedef void (*fc_add_fn)(void *dst, const void *src, ptrdiff_t n);
 
-/* Functions of single elements, NaN kept.  A gradient is a = dy times the slope, which it finds in
- * b: the result of relu, leaky_relu, sigmoid and tanh, the argument of the others. */
+/* Functions of single elements, NaN kept.  Sums are of a and b.  A gradient is a = dy times the
+ * slope, which it finds in b: the result of relu, leaky_relu, sigmoid and tanh, the argument of the
+ * others. */
 enum {
+    FC_ADD,
+    FC_ADD_RELU,
     FC_RELU,
     FC_RELU_BACKWARD,
     FC_LEAKY_RELU,
