@@ -6,7 +6,7 @@ scores of all must agree. A step is that of stochastic gradient descent with mom
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,31 +15,14 @@ from operations import Call, Makers, contend, random
 from peers import onnx, onnx_call, to_torch, torch
 
 import fastconv
+from fastconv import models
 
-POOL = (0, 0, 0)
-
-
-@dataclass(frozen=True)
-class Network:
-    """Convolutions (filters, kernel size, padding) with ReLU, POOL between them; dense units."""
-
-    input_shape: tuple[int, int, int]
-    convolutions: tuple[tuple[int, int, int], ...]
-    units: tuple[int, ...]
-
-
-NETWORKS = {
-    "lenet5": Network((1, 28, 28), ((6, 5, 2), POOL, (16, 5, 0), POOL), (120, 84, 10)),
-    "mnist_cnn": Network((1, 28, 28), ((32, 3, 1), POOL, (64, 3, 1), POOL), (128, 10)),
-    "vgg6": Network(
-        (3, 32, 32),
-        (
-            *((64, 3, 1), (64, 3, 1), POOL),
-            *((128, 3, 1), (128, 3, 1), POOL),
-            *((256, 3, 1), (256, 3, 1), POOL),
-        ),
-        (256, 10),
-    ),
+# A network is one of `fastconv.models`, of convolutions, poolings and dense layers only.
+Network = Callable[..., fastconv.Sequential]
+NETWORKS: dict[str, Network] = {
+    "lenet5": models.lenet5,
+    "mnist_cnn": models.mnist_cnn,
+    "vgg6": models.vgg6,
 }
 
 
@@ -66,20 +49,13 @@ def flops(network: Network) -> tuple[int, int]:
 
 
 def training_batch(network: Network, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    return random((batch, *network.input_shape))[0], np.arange(batch) % 10
+    shape = our_model(network).input_shape
+    assert shape is not None  # models are built
+    return random((batch, *shape))[0], np.arange(batch) % 10
 
 
 def our_model(network: Network) -> fastconv.Sequential:
-    layers: list[fastconv.Layer] = []
-    for filters, size, padding in network.convolutions:
-        if filters:
-            layers.append(fastconv.Conv2D(filters, size, padding=padding, activation="relu"))
-        else:
-            layers.append(fastconv.MaxPool(2))
-    layers.append(fastconv.Flatten())
-    layers += [fastconv.Dense(count, activation="relu") for count in network.units[:-1]]
-    layers.append(fastconv.Dense(network.units[-1]))
-    return fastconv.Sequential(layers, input_shape=network.input_shape, seed=0)
+    return network(seed=0)
 
 
 def our_step(network: Network, batch: int, order: str) -> Call:
@@ -93,20 +69,25 @@ def our_inference(network: Network, batch: int, order: str) -> Call:
 
 
 def torch_model(network: Network, order: str) -> torch.nn.Module:
+    ours = our_model(network)
     layers: list[torch.nn.Module] = []
-    for filters, size, padding in network.convolutions:
-        if filters:
-            layers += [torch.nn.LazyConv2d(filters, size, padding=padding), torch.nn.ReLU()]
-        else:
-            layers.append(torch.nn.MaxPool2d(2))
-    layers.append(torch.nn.Flatten())
-    for count in network.units[:-1]:
-        layers += [torch.nn.LazyLinear(count), torch.nn.ReLU()]
-    layers.append(torch.nn.LazyLinear(network.units[-1]))
+    for layer in ours.layers:
+        match layer:
+            case fastconv.Conv2D():
+                size = layer.kernel_size
+                layers.append(torch.nn.LazyConv2d(layer.filters, size, padding=layer.padding))
+            case fastconv.MaxPool():
+                layers.append(torch.nn.MaxPool2d(layer.size))
+            case fastconv.Flatten():
+                layers.append(torch.nn.Flatten())
+            case fastconv.Dense():
+                layers.append(torch.nn.LazyLinear(layer.units))
+        if getattr(layer, "activation", None):
+            layers.append(torch.nn.ReLU())
     model = torch.nn.Sequential(*layers)
-    model(torch.zeros(1, *network.input_shape))  # gives the lazy layers their sizes
-    for theirs, ours in zip(model.parameters(), our_model(network).parameters(), strict=True):
-        theirs.copy_(torch.from_numpy(ours.value))
+    model(torch.zeros(1, *ours.input_shape))  # gives the lazy layers their sizes
+    for theirs, parameter in zip(model.parameters(), ours.parameters(), strict=True):
+        theirs.copy_(torch.from_numpy(parameter.value))
     last = order == "channels_last"
     return model.to(memory_format=torch.channels_last) if last else model
 
@@ -133,7 +114,6 @@ def torch_inference(network: Network, batch: int, order: str) -> Call:
 
 
 def onnx_inference(network: Network, batch: int) -> Call:
-    values = [parameter.value for parameter in our_model(network).parameters()]
     weights: dict[str, np.ndarray] = {}
     nodes: list[onnx.NodeProto] = []
     at = "x"
@@ -144,22 +124,19 @@ def onnx_inference(network: Network, batch: int) -> Call:
         nodes.append(onnx.helper.make_node(kind, [at, *parameters], [name], **attributes))
         at = name
 
-    def take() -> tuple[str, str]:
-        """The names of the next kernel and bias."""
-        names = (f"kernel{len(weights)}", f"bias{len(weights)}")
-        weights.update(zip(names, (values.pop(0), values.pop(0)), strict=True))
-        return names
-
-    for filters, _, padding in network.convolutions:
-        if filters:
-            append("Conv", *take(), pads=(padding,) * 4)
+    for position, layer in enumerate(our_model(network).layers):
+        names = [f"kernel{position}", f"bias{position}"]
+        weights |= dict(zip(names, layer.params.values(), strict=False))
+        match layer:
+            case fastconv.Conv2D():
+                append("Conv", *names, pads=(layer.padding,) * 4)
+            case fastconv.MaxPool():
+                append("MaxPool", kernel_shape=(layer.size,) * 2, strides=(layer.size,) * 2)
+            case fastconv.Flatten():
+                append("Flatten")
+            case fastconv.Dense():
+                append("Gemm", *names, transB=1)
+        if getattr(layer, "activation", None):
             append("Relu")
-        else:
-            append("MaxPool", kernel_shape=(2, 2), strides=(2, 2))
-    append("Flatten")
-    for _ in network.units:
-        append("Gemm", *take(), transB=1)
-        append("Relu")
-    nodes.pop()  # no ReLU after the last
     nodes[-1].output[0] = "y"
     return onnx_call(nodes, training_batch(network, batch)[0], weights)

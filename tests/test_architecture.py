@@ -69,7 +69,7 @@ FLOORS = (
     ("fastconv.training",),
     ("fastconv.losses", "fastconv.optim", "fastconv.data", "fastconv.filters"),
     ("fastconv.nn",),
-    ("fastconv.receptive",),
+    ("fastconv.receptive", "fastconv.models", "fastconv.interop"),
     ("fastconv.plot",),
     ("fastconv.cli",),
     ("fastconv", "fastconv.__main__"),
@@ -97,7 +97,13 @@ MODULES = {name_of(path) for path in sources(".py", ".pyx")}
 DOORS = ("fastconv.functional", "fastconv.training", "fastconv.runtime", "fastconv.explanation")
 
 # Packages whose modules share a floor, and may import each other.
-PACKAGES = ("fastconv.reference", "fastconv.functional", "fastconv.data", "fastconv.nn")
+PACKAGES = (
+    "fastconv.reference",
+    "fastconv.functional",
+    "fastconv.data",
+    "fastconv.nn",
+    "fastconv.models",
+)
 
 
 def whole(module: str) -> str:

@@ -95,6 +95,7 @@ class Flatten(Layer):
     """
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> Shape:
+        self.input_shape = input_shape
         return (math.prod(input_shape),)
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:

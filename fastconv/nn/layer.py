@@ -36,6 +36,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.arguments import as_array
 from fastconv.arguments import positive_int as positive_int
 
 Shape = tuple[int, ...]
@@ -216,7 +217,7 @@ class Layer:
         ):
             if names:
                 raise ValueError(f"weights: {fault} names: {', '.join(sorted(names))}")
-        values = {name: np.asarray(value) for name, value in weights.items()}
+        values = {name: as_array(value, name) for name, value in weights.items()}
         for name, value in values.items():
             if value.dtype.kind not in "biuf":
                 raise TypeError(f"weights: {name!r}: expected real numbers, got {value.dtype}")

@@ -25,7 +25,7 @@ from fastconv.losses import Loss
 from fastconv.optim import Optimizer
 from fastconv.runtime import cheapest_algorithm
 
-from . import files
+from . import files, folding
 from . import fit as loops
 from .containers import Container
 from .layer import Layer, Shape, join, positive_int
@@ -363,6 +363,27 @@ class Sequential(Container):
         ndarray, shape (samples, *output_shape)
         """
         return loops.predict(self, x, batch_size=batch_size)
+
+    def folded(self) -> Sequential:
+        """Return a model for inference in which batch normalisation costs nothing.
+
+        Every `BatchNorm` that follows a convolution or a dense layer without an activation of its
+        own, in this chain or in one inside, is folded into that layer's kernel and bias. The result
+        is another model, with its own arrays and the same outputs up to rounding; this one is left
+        as it is. Train before, not after.
+
+        Examples
+        --------
+        >>> from fastconv import BatchNorm, Conv2D, Sequential
+        >>> model = Sequential(
+        ...     [Conv2D(8, 3, bias=False), BatchNorm(activation="relu")], input_shape=(3, 32, 32)
+        ... )
+        >>> model.folded()
+        Sequential([Conv2D(8, 3, activation='relu')])
+        """
+        if self.input_shape is None:
+            raise ValueError("folded: the model has no parameters yet; build it or give it a batch")
+        return folding.folded(self, Sequential)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write layers, parameters and metadata to one file, whole or not at all.

@@ -24,11 +24,14 @@ def test_docstrings(name):
     assert not failed
 
 
-@pytest.mark.parametrize("page", ["layers.md", "filters.md", "plots.md"])
+PAGES = ["layers.md", "own-layer.md", "interop.md", "filters.md", "plots.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_pages(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where examples write their files
     if page == "plots.md":
         pytest.importorskip("matplotlib")
     failed, attempted = doctest.testfile(str(DOCS / page), module_relative=False)
-    assert attempted > 10
+    assert attempted >= 8
     assert not failed
