@@ -28,6 +28,7 @@ from fastconv.functional import (
     batch_norm,
     batch_norm_backward,
     batch_norm_train,
+    binary_cross_entropy,
     conv2d,
     conv2d_backward_bias,
     conv2d_backward_input,
@@ -46,6 +47,7 @@ from fastconv.functional import (
     global_max_pool2d_backward,
     group_norm,
     group_norm_backward,
+    huber,
     layer_norm,
     layer_norm_backward,
     leaky_relu,
@@ -54,6 +56,7 @@ from fastconv.functional import (
     log_softmax_backward,
     max_pool2d,
     max_pool2d_backward,
+    mean_squared_error,
     output_shape,
     pad2d,
     pad2d_backward,
@@ -102,7 +105,7 @@ from fastconv.nn import (
     Tanh,
     Upsample,
 )
-from fastconv.optim import SGD, Adam
+from fastconv.optim import SGD, Adam, AdamW, RMSprop
 from fastconv.receptive import ReceptiveField, receptive_field
 from fastconv.runtime import (
     available_isas,
@@ -122,6 +125,7 @@ __all__ = [
     "GELU",
     "SGD",
     "Adam",
+    "AdamW",
     "AdaptiveAvgPool",
     "AvgPool",
     "BatchNorm",
@@ -141,6 +145,7 @@ __all__ = [
     "LeakyReLU",
     "MaxPool",
     "Pad2D",
+    "RMSprop",
     "ReLU",
     "ReceptiveField",
     "Residual",
@@ -163,6 +168,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_train",
+    "binary_cross_entropy",
     "cache_sizes",
     "conv2d",
     "conv2d_backward_bias",
@@ -186,6 +192,7 @@ __all__ = [
     "global_max_pool2d_backward",
     "group_norm",
     "group_norm_backward",
+    "huber",
     "info",
     "isa",
     "layer_norm",
@@ -196,6 +203,7 @@ __all__ = [
     "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "mean_squared_error",
     "output_shape",
     "pad2d",
     "pad2d_backward",

@@ -1,56 +1,115 @@
-"""Losses: what training makes small.
+"""Losses by name and by setting: what training makes small.
 
 A loss is anything that can be called with (outputs, targets) and returns the mean loss over the
-batch and its gradient with respect to the outputs. Two of them have names.
+batch and its gradient with respect to the outputs. To be used with weights it also takes
+``sample_weights=``. The losses themselves are functions of `fastconv.functional`; an object here is
+one of them with its settings, `LOSSES` names them with their defaults.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastconv import functional as F
-from fastconv.arguments import as_array
 
-Loss = Callable[[NDArray, NDArray], tuple[float, NDArray]]
+Loss = Callable[..., tuple[float, NDArray]]
 
 
-def mean_squared_error(outputs: ArrayLike, targets: ArrayLike) -> tuple[float, NDArray]:
-    """Mean over all elements of (outputs - targets)², and its gradient.
+@dataclass(frozen=True, eq=False)
+class SoftmaxCrossEntropy:
+    """`fastconv.softmax_cross_entropy` with settings.
 
     Parameters
     ----------
-    outputs : ndarray
-        Any shape.
-    targets : ndarray
-        The same shape: no broadcasting, which would hide a missing axis.
-
-    Returns
-    -------
-    loss : float
-    doutputs : ndarray
-        In the shape and type of `outputs`.
+    label_smoothing : float
+    class_weights : array_like (classes,), optional
+    ignore_label : int, optional
 
     Examples
     --------
     >>> import numpy as np
-    >>> from fastconv.losses import mean_squared_error
-    >>> mean_squared_error(np.array([[1.0, 3.0]]), np.array([[1.0, 1.0]]))
-    (2.0, array([[0., 2.]]))
+    >>> from fastconv.losses import SoftmaxCrossEntropy
+    >>> loss = SoftmaxCrossEntropy(ignore_label=-1)
+    >>> loss
+    SoftmaxCrossEntropy(label_smoothing=0.0, class_weights=None, ignore_label=-1)
+    >>> loss(np.zeros((2, 2)), np.array([1, -1]))[1]
+    array([[ 0.5, -0.5],
+           [ 0. ,  0. ]])
     """
-    outputs, targets = as_array(outputs, "outputs"), as_array(targets, "targets")
-    if targets.shape != outputs.shape:
-        raise ValueError(f"targets: expected shape {outputs.shape}, got {targets.shape}")
-    difference = np.subtract(outputs, targets, dtype=outputs.dtype)
-    loss = float(np.mean(difference * difference, dtype=np.float64))
-    return loss, difference * outputs.dtype.type(2 / max(1, outputs.size))
+
+    label_smoothing: float = 0.0
+    class_weights: ArrayLike | None = None
+    ignore_label: int | None = None
+
+    def __call__(
+        self, outputs: ArrayLike, targets: ArrayLike, *, sample_weights: ArrayLike | None = None
+    ) -> tuple[float, NDArray]:
+        return F.softmax_cross_entropy(
+            outputs,
+            targets,
+            label_smoothing=self.label_smoothing,
+            class_weights=self.class_weights,
+            ignore_label=self.ignore_label,
+            sample_weights=sample_weights,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class BinaryCrossEntropy:
+    """`fastconv.binary_cross_entropy` with a setting.
+
+    Parameters
+    ----------
+    pos_weight : float or array_like, optional
+
+    Examples
+    --------
+    >>> from fastconv.losses import BinaryCrossEntropy
+    >>> BinaryCrossEntropy(pos_weight=3.0)([[0.0]], [[1.0]])[1]
+    array([[-1.5]])
+    """
+
+    pos_weight: ArrayLike | None = None
+
+    def __call__(
+        self, outputs: ArrayLike, targets: ArrayLike, *, sample_weights: ArrayLike | None = None
+    ) -> tuple[float, NDArray]:
+        return F.binary_cross_entropy(
+            outputs, targets, pos_weight=self.pos_weight, sample_weights=sample_weights
+        )
+
+
+@dataclass(frozen=True)
+class Huber:
+    """`fastconv.huber` with a setting.
+
+    Parameters
+    ----------
+    delta : float
+
+    Examples
+    --------
+    >>> from fastconv.losses import Huber
+    >>> Huber(delta=0.5)([[3.0]], [[0.0]])
+    (1.375, array([[0.5]]))
+    """
+
+    delta: float = 1.0
+
+    def __call__(
+        self, outputs: ArrayLike, targets: ArrayLike, *, sample_weights: ArrayLike | None = None
+    ) -> tuple[float, NDArray]:
+        return F.huber(outputs, targets, delta=self.delta, sample_weights=sample_weights)
 
 
 LOSSES: dict[str, Loss] = {
     "softmax_cross_entropy": F.softmax_cross_entropy,
-    "mse": mean_squared_error,
+    "binary_cross_entropy": F.binary_cross_entropy,
+    "mse": F.mean_squared_error,
+    "huber": F.huber,
 }
 
 

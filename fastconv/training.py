@@ -6,6 +6,7 @@ order, and are what the layers and the optimizers are made of.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +16,14 @@ from fastconv._core import unpooling as _unpooling
 from fastconv._core import update as _update
 from fastconv.functional.types import Array, Pair
 
-__all__ = ["adam_update", "max_pool2d_taps", "max_pool2d_taps_backward", "sgd_update"]
+__all__ = [
+    "adam_update",
+    "max_pool2d_taps",
+    "max_pool2d_taps_backward",
+    "rmsprop_update",
+    "sgd_update",
+    "square_sum",
+]
 
 
 def max_pool2d_taps(
@@ -115,9 +123,12 @@ def sgd_update(
     momentum: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
+    grad_scale: float = 1.0,
+    grad_limit: float = math.inf,
 ) -> None:
     """Take one step of gradient descent, in place.
 
+    The gradient is multiplied by `grad_scale`, then cut to +- `grad_limit`.
     With ``g = grad + weight_decay * value`` and ``velocity = momentum * velocity + g`` it
     subtracts ``rate * velocity`` from the value; ``rate * (g + momentum * velocity)`` with
     Nesterov; ``rate * g`` without a velocity.
@@ -130,7 +141,7 @@ def sgd_update(
         Converted to value's type.
     velocity : array like value, optional
         Changed in place.
-    rate, momentum, weight_decay : float
+    rate, momentum, weight_decay, grad_scale, grad_limit : float
     nesterov : bool
 
     Raises
@@ -146,7 +157,9 @@ def sgd_update(
     >>> value
     array([0.5, 2. ])
     """
-    _update.sgd(value, grad, velocity, rate, momentum, nesterov, weight_decay)
+    _update.sgd(
+        value, grad, velocity, rate, momentum, nesterov, weight_decay, grad_scale, grad_limit
+    )
 
 
 def adam_update(
@@ -159,11 +172,15 @@ def adam_update(
     beta1: float,
     beta2: float,
     epsilon: float,
+    decay: float = 0.0,
+    grad_scale: float = 1.0,
+    grad_limit: float = math.inf,
 ) -> None:
     """Take one step of Adam, in place; corrections for the start are part of `rate`.
 
+    The gradient is multiplied by `grad_scale`, then cut to +- `grad_limit`.
     ``mean += (1 - beta1) * (grad - mean)``, ``square += (1 - beta2) * (grad**2 - square)``,
-    ``value -= rate * mean / (sqrt(square) + epsilon)``.
+    ``value = value * (1 - decay) - rate * mean / (sqrt(square) + epsilon)``.
 
     Parameters
     ----------
@@ -173,7 +190,7 @@ def adam_update(
         Converted to value's type.
     mean, square : array like value
         Changed in place.
-    rate, beta1, beta2, epsilon : float
+    rate, beta1, beta2, epsilon, decay, grad_scale, grad_limit : float
 
     Raises
     ------
@@ -188,4 +205,79 @@ def adam_update(
     >>> value, mean, square
     (array([0.]), array([2.]), array([4.]))
     """
-    _update.adam(value, grad, mean, square, rate, 1 - beta1, 1 - beta2, epsilon)
+    _update.adam(
+        value, grad, mean, square, rate, 1 - beta1, 1 - beta2, epsilon, decay, grad_scale,
+        grad_limit,
+    )  # fmt: skip
+
+
+def rmsprop_update(
+    value: NDArray[Any],
+    grad: ArrayLike,
+    square: NDArray[Any],
+    velocity: NDArray[Any] | None = None,
+    *,
+    rate: float,
+    beta: float,
+    epsilon: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    grad_scale: float = 1.0,
+    grad_limit: float = math.inf,
+) -> None:
+    """Take one step of RMSprop, in place.
+
+    The gradient is multiplied by `grad_scale`, then cut to +- `grad_limit`. With
+    ``g = grad + weight_decay * value``, ``square += (1 - beta) * (g**2 - square)`` and
+    ``velocity = momentum * velocity + g / (sqrt(square) + epsilon)`` it subtracts
+    ``rate * velocity`` from the value; without a velocity the quotient is subtracted itself.
+
+    Parameters
+    ----------
+    value : float32 or float64 array
+        The parameter; C-contiguous, changed in place.
+    grad : array like value
+        Converted to value's type.
+    square : array like value
+        Changed in place.
+    velocity : array like value, optional
+        Changed in place.
+    rate, beta, epsilon, momentum, weight_decay, grad_scale, grad_limit : float
+
+    Raises
+    ------
+    ValueError, TypeError
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import rmsprop_update
+    >>> value, square = np.array([1.]), np.zeros(1)
+    >>> rmsprop_update(value, np.array([4.]), square, rate=0.25, beta=0.75, epsilon=0)
+    >>> value, square
+    (array([0.5]), array([4.]))
+    """
+    _update.rmsprop(
+        value, grad, square, velocity, rate, 1 - beta, momentum, epsilon, weight_decay, grad_scale,
+        grad_limit,
+    )  # fmt: skip
+
+
+def square_sum(x: ArrayLike) -> float:
+    """Sum of the squares of all elements, in double; the same bits for any number of threads.
+
+    Parameters
+    ----------
+    x : float32 or float64 array
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from fastconv.training import square_sum
+    >>> square_sum([[3.0, 4.0]])
+    25.0
+    """
+    return _update.square_sum(x)

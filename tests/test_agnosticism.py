@@ -111,6 +111,10 @@ def test_threads_of_the_other_operations(rng):
             fastconv.dense(flat, kernel),
             *fastconv.dense_backward(dy, flat, kernel),
             fastconv.softmax(flat),
+            *fastconv.softmax_cross_entropy(dy, np.arange(32), label_smoothing=0.1),
+            *fastconv.mean_squared_error(x, y := fastconv.relu(x)),
+            *fastconv.huber(x, y, delta=0.1, sample_weights=np.arange(32)),
+            *fastconv.binary_cross_entropy(x, x > 0, pos_weight=np.arange(40)),
         ]
 
     fastconv.set_num_threads(1)
@@ -118,7 +122,9 @@ def test_threads_of_the_other_operations(rng):
     for threads in (2, 3, 4, 7):
         fastconv.set_num_threads(threads)
         for i, (result, expected) in enumerate(zip(results(), alone, strict=True)):
-            assert_same_bits(result, expected, f"result {i} on {threads} threads")
+            assert_same_bits(
+                np.asarray(result), np.asarray(expected), f"result {i} on {threads} threads"
+            )
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -253,6 +259,10 @@ def operations(problem: Problem, rng: np.random.Generator):
         fastconv.softmax_cross_entropy,
         {"logits": flat, "labels": labels},
     )
+    odds = fastconv.softmax(flat)
+    yield "binary_cross_entropy", fastconv.binary_cross_entropy, {"logits": flat, "targets": odds}
+    yield "mean_squared_error", fastconv.mean_squared_error, {"outputs": flat, "targets": odds}
+    yield "huber", fastconv.huber, {"outputs": flat, "targets": odds}
     yield "as_channels_last", fastconv.as_channels_last, {"x": x}
     yield "as_contiguous", fastconv.as_contiguous, {"x": x}
 

@@ -64,7 +64,12 @@ FLOORS = (
         "fastconv._core.update",
         "fastconv._core.probe",
     ),
-    ("fastconv._core.unpooling", "fastconv._core.average", "fastconv._core.dense"),
+    (
+        "fastconv._core.unpooling",
+        "fastconv._core.average",
+        "fastconv._core.dense",
+        "fastconv._core.loss",
+    ),
     ("fastconv.functional", "fastconv.runtime", "fastconv.explanation"),
     ("fastconv.training",),
     ("fastconv.losses", "fastconv.optim", "fastconv.data", "fastconv.filters"),

@@ -60,7 +60,6 @@ SIGNATURES = {
     "softmax_backward": "dy, y",
     "log_softmax_backward": "dy, y",
     "log_softmax": "x",
-    "softmax_cross_entropy": "logits, labels",
     "output_shape": "input_shape, kernel_shape, *, stride=1, padding=0, dilation=1, "
     "ceil_mode=False",
     "batch_norm": "x, gamma, beta, mean, variance, *, epsilon=1e-05, activation=None",
@@ -74,6 +73,11 @@ SIGNATURES = {
     "layer_norm": "x, gamma, beta, *, epsilon=1e-05, activation=None, return_moments=False",
     "layer_norm_backward": "dy, x, gamma, beta, mean, variance, *, epsilon=1e-05, "
     "activation=None, need_dx=True",
+    "softmax_cross_entropy": "logits, labels, *, label_smoothing=0.0, class_weights=None, "
+    "ignore_label=None, sample_weights=None",
+    "binary_cross_entropy": "logits, targets, *, pos_weight=None, sample_weights=None",
+    "mean_squared_error": "outputs, targets, *, sample_weights=None",
+    "huber": "outputs, targets, *, delta=1.0, sample_weights=None",
     "as_channels_last": "x",
     "as_contiguous": "x",
     "empty": "shape, dtype='float32', channels_last=False",

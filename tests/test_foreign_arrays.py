@@ -40,10 +40,10 @@ from fastconv import (
     SpatialDropout,
     Tanh,
     Upsample,
+    mean_squared_error,
 )
 from fastconv.arguments import as_array
 from fastconv.filters import filter_image
-from fastconv.losses import mean_squared_error
 
 torch = None
 with contextlib.suppress(ImportError):

@@ -6,7 +6,7 @@ from arrays import _unaligned
 from shapes import TILE_EDGES
 
 import fastconv
-from fastconv.training import adam_update, sgd_update
+from fastconv.training import adam_update, rmsprop_update, sgd_update, square_sum
 
 SIZES = [(0,), (), (3, 1, 2), *((n,) for n in TILE_EDGES), (40_001,)]
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-15}
@@ -50,6 +50,58 @@ def test_adam(dtype, isa, rng):
             np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("momentum", [None, 0.9])
+def test_rmsprop(dtype, momentum, isa, rng):
+    for shape in SIZES:
+        value, grad, square, velocity = arrays(rng, shape, dtype, 4)
+        square = np.asarray(np.abs(square))
+        w, g, s, v = (a.astype(np.float64) for a in (value, grad, square, velocity))
+        g = g + 0.1 * w
+        s = s + 0.25 * (g * g - s)
+        v = (momentum or 0) * v + g / (np.sqrt(s) + 0.01)
+        w = w - 0.5 * v
+        state = () if momentum is None else (velocity,)
+        rmsprop_update(
+            value, grad, square, *state,
+            rate=0.5, beta=0.75, epsilon=0.01, momentum=momentum or 0.0, weight_decay=0.1,
+        )  # fmt: skip
+        tolerance = 50 * TOLERANCE[dtype]
+        for got, expected in ((square, s), (value, w), *([(velocity, v)] if state else [])):
+            np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
+
+
+STEPS = [
+    (sgd_update, 0, {"rate": 0.5, "weight_decay": 0.5}),
+    (sgd_update, 1, {"rate": 0.5, "momentum": 0.5}),
+    (adam_update, 2, {"rate": 0.5, "beta1": 0.5, "beta2": 0.5, "epsilon": 1, "decay": 0.25}),
+    (rmsprop_update, 1, {"rate": 0.5, "beta": 0.5, "epsilon": 1}),
+    (rmsprop_update, 2, {"rate": 0.5, "beta": 0.5, "epsilon": 1, "momentum": 0.5}),
+]
+
+
+@pytest.mark.parametrize("update, slots, numbers", STEPS)
+def test_clipping_is_a_clipped_gradient(update, slots, numbers, isa, rng):
+    for shape in SIZES:
+        start = arrays(rng, shape, np.float32, 2 + slots)
+        start[2:] = [np.abs(array) for array in start[2:]]
+        got, expected = ([np.asarray(a).copy() for a in start] for _ in "12")
+        update(*got, **numbers, grad_scale=0.5, grad_limit=0.25)
+        expected[1] = np.asarray(np.clip(expected[1] * np.float32(0.5), -0.25, 0.25))
+        update(*expected, **numbers)
+        for slot in (0, *range(2, 2 + slots)):
+            np.testing.assert_array_equal(got[slot], expected[slot])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_square_sum(dtype, isa, rng):
+    for shape in SIZES:
+        x = rng.integers(-9, 9, shape).astype(dtype)
+        assert square_sum(x) == np.sum(x.astype(int) ** 2)
+    assert square_sum(np.full((3, 4), 1e30, np.float32).T) == pytest.approx(1.2e61)
+    assert square_sum([[1, 2], [3, 4]]) == 30
+
+
 def test_the_same_bits_for_any_number_of_threads(rng):
     start = arrays(rng, (700_001,), np.float32, 4)
     start[3] = np.abs(start[3])
@@ -59,7 +111,8 @@ def test_the_same_bits_for_any_number_of_threads(rng):
         value, grad, mean, square = (a.copy() for a in start)
         adam_update(value, grad, mean, square, rate=0.5, beta1=0.9, beta2=0.99, epsilon=1e-8)
         sgd_update(value, grad, mean, rate=0.1, momentum=0.9)
-        results.append((value, mean, square))
+        rmsprop_update(value, grad, square, mean, rate=0.1, beta=0.9, epsilon=0.1, momentum=0.5)
+        results.append((value, mean, square, np.array(square_sum(value))))
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             assert a.tobytes() == b.tobytes()

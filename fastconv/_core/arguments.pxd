@@ -23,6 +23,7 @@ cdef int check_out(object out, str name, int ndim, const Py_ssize_t* shape, int 
                    tuple inputs, tuple names) except -1
 cdef str shape_text(cnp.ndarray value)
 cdef bint is_relu(object activation) except -1
+cdef cnp.ndarray weights(object value, str name, Py_ssize_t count)
 cdef int check_bias(cnp.ndarray bias, Py_ssize_t count) except -1
 cdef int gradient_shape(
     cnp.ndarray dy, object input_shape, Py_ssize_t* shape) except -1

@@ -291,6 +291,21 @@ cdef int gradient_shape(cnp.ndarray dy, object input_shape, Py_ssize_t* shape) e
                 f"got {input_shape}")
     return missing
 
+cdef cnp.ndarray weights(object value, str name, Py_ssize_t count):
+    """How much each of `count` things counts: numbers of at least 0, as float64; None is 1 each."""
+    cdef cnp.ndarray found
+    if value is None:
+        return np.ones(count)
+    found = array(value, name)
+    float_type([found], [name])
+    if found.ndim != 1 or found.shape[0] != count:
+        raise ValueError(f"{name}: expected shape ({count},), got {shape_text(found)}")
+    found = contiguous(found, cnp.NPY_FLOAT64)
+    if not (np.min(found, initial=0) >= 0 and np.max(found, initial=0) < np.inf):
+        raise ValueError(f"{name}: expected finite numbers of at least 0, got {found.min()} to "
+                         f"{found.max()}")
+    return found
+
 
 # ---- results ----------------------------------------------------------------------------------
 

@@ -84,34 +84,30 @@ cdef extern from "ukernels/ukernels.h" nogil:
 
     ctypedef void (*fc_unpool_windows_fn)(const fc_unpool* p) noexcept nogil
 
-    ctypedef struct fc_sgd:
+    ctypedef struct fc_step:
         void* value
-        void* velocity
+        void* first
+        void* second
         const void* grad
         Py_ssize_t n
-        double rate, momentum, decay
+        double rate, momentum, new1, new2, epsilon, decay
+        double scale, limit
         int nesterov
 
-    ctypedef void (*fc_sgd_fn)(const fc_sgd* s) noexcept nogil
-
-    ctypedef struct fc_adam:
-        void* value
-        void* mean
-        void* square
-        const void* grad
-        Py_ssize_t n
-        double rate, new1, new2, epsilon
-
-    ctypedef void (*fc_adam_fn)(const fc_adam* s) noexcept nogil
+    ctypedef void (*fc_step_fn)(const fc_step* s) noexcept nogil
+    ctypedef double (*fc_square_sum_fn)(const void* x, Py_ssize_t n) noexcept nogil
 
     ctypedef struct fc_softmax_loss:
         void* dst
         const void* x
+        const void* spread
         const int64_t* labels
+        const double* weights
+        const double* own
         double* sums
         double* scores
         Py_ssize_t rows, classes
-        double scale
+        double scale, spread_sum
 
     ctypedef void (*fc_softmax_loss_fn)(const fc_softmax_loss* s) noexcept nogil
 
@@ -123,6 +119,21 @@ cdef extern from "ukernels/ukernels.h" nogil:
         int log
 
     ctypedef void (*fc_softmax_fn)(const fc_softmax* s) noexcept nogil
+    enum:
+        FC_SQUARED
+        FC_HUBER
+        FC_LOGISTIC
+
+    ctypedef struct fc_loss:
+        void* dst
+        const void* x
+        const void* t
+        const void* by
+        Py_ssize_t n
+        double scale, delta
+        int outside
+
+    ctypedef double (*fc_loss_fn)(fc_loss* s) noexcept nogil
 
     ctypedef void (*fc_scale_fn)(
         void* dst, const void* x, const void* by, Py_ssize_t n) noexcept nogil
@@ -184,11 +195,14 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_prefetch_fn prefetch
         const fc_leaves* narrow
         fc_unpool_windows_fn unpool_windows
-        fc_sgd_fn sgd
-        fc_adam_fn adam
+        fc_step_fn sgd
+        fc_step_fn adam
+        fc_step_fn rmsprop
+        fc_square_sum_fn square_sum
         fc_softmax_loss_fn softmax_loss
         fc_softmax_fn softmax
         fc_softmax_fn softmax_backward
+        fc_loss_fn loss[3]
         fc_scale_fn scale
         fc_mix_fn mix
         fc_winograd_fn winograd_data

@@ -1,7 +1,8 @@
 # cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
 """The steps of optimizers: parameters and their state change in place, in one pass over memory.
 
-A parameter is cut into runs of elements, each of which one thread reads, moves and writes.
+A parameter is cut into runs of elements, each of which one thread reads, moves and writes.  The sum
+of squares, for clipping by the norm of all gradients, is taken run by run and added in their order.
 """
 
 cimport numpy as cnp
@@ -9,7 +10,8 @@ cimport numpy as cnp
 import numpy as np
 
 from fastconv._core.arguments cimport array, contiguous, float_type, shape_text
-from fastconv._core.isa cimport fc_adam, fc_leaves, fc_sgd, leaves
+from fastconv._core.isa cimport fc_leaves, fc_step, fc_step_fn, leaves
+from fastconv._core.memory cimport Block, take
 from fastconv._core.threads cimport parallel_for, team_size
 
 cnp.import_array()
@@ -19,32 +21,33 @@ cdef Py_ssize_t RUN = 16384
 cdef double MEMORY_COST = 6
 
 cdef struct Step:
-    const fc_leaves* leaves
-    Py_ssize_t n
+    fc_step_fn leaf
     int itemsize
-    char* value
-    const char* grad
-    char* first                   # velocity (may be NULL) or mean
-    char* second                  # square, or NULL: gradient descent
-    fc_sgd sgd
-    fc_adam adam
+    fc_step all
+
+cdef struct Squares:
+    const fc_leaves* leaves
+    int itemsize
+    Py_ssize_t n
+    const char* x
+    double* sums
 
 
 cdef void step_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
     cdef Step* run = <Step*>context
-    cdef Py_ssize_t at = number * RUN * run.itemsize, count = min(RUN, run.n - number * RUN)
-    cdef fc_sgd sgd
-    cdef fc_adam adam
-    if run.second == NULL:
-        sgd = run.sgd
-        sgd.n, sgd.value, sgd.grad = count, run.value + at, run.grad + at
-        sgd.velocity = run.first + at if run.first != NULL else NULL
-        run.leaves.sgd(&sgd)
-    else:
-        adam = run.adam
-        adam.n, adam.value, adam.grad = count, run.value + at, run.grad + at
-        adam.mean, adam.square = run.first + at, run.second + at
-        run.leaves.adam(&adam)
+    cdef Py_ssize_t at = number * RUN * run.itemsize
+    cdef fc_step s = run.all
+    s.n = min(RUN, s.n - number * RUN)
+    s.value, s.grad = <char*>s.value + at, <const char*>s.grad + at
+    s.first = <char*>s.first + at if s.first != NULL else NULL
+    s.second = <char*>s.second + at if s.second != NULL else NULL
+    run.leaf(&s)
+
+
+cdef void squares_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
+    cdef Squares* run = <Squares*>context
+    cdef Py_ssize_t at = number * RUN
+    run.sums[number] = run.leaves.square_sum(run.x + at * run.itemsize, min(RUN, run.n - at))
 
 
 cdef char* in_place(object value_, str name, object like_) except NULL:
@@ -64,7 +67,7 @@ cdef char* in_place(object value_, str name, object like_) except NULL:
     return <char*>cnp.PyArray_DATA(value)
 
 
-cdef int take_step(Step* run, object value_, object grad_) except -1:
+cdef int take_step(Step* run, object value_, object grad_, double scale, double limit) except -1:
     """Move `value` against `grad`; the state and the numbers are in `run`."""
     cdef cnp.ndarray value = value_
     cdef cnp.ndarray grad = array(grad_, "grad")
@@ -73,30 +76,74 @@ cdef int take_step(Step* run, object value_, object grad_) except -1:
     float_type([grad], ["grad"])
     grad = contiguous(grad, cnp.PyArray_TYPE(value))
     run.itemsize = <int>cnp.PyArray_ITEMSIZE(value)
-    run.leaves = leaves(run.itemsize)
-    run.n = cnp.PyArray_SIZE(value)
-    run.grad = <const char*>cnp.PyArray_DATA(grad)
-    cdef int team = team_size(MEMORY_COST * run.n)
+    run.all.n = cnp.PyArray_SIZE(value)
+    run.all.grad = cnp.PyArray_DATA(grad)
+    run.all.scale, run.all.limit = scale, limit
+    cdef int team = team_size(MEMORY_COST * run.all.n)
     with nogil:
-        parallel_for((run.n + RUN - 1) // RUN, team, step_task, run)
+        parallel_for((run.all.n + RUN - 1) // RUN, team, step_task, run)
     return 0
 
 
-def sgd(value, grad, velocity, double rate, double momentum, bint nesterov, double decay):
-    cdef Step run
-    run.value = in_place(value, "value", value)
-    run.first = NULL if velocity is None else in_place(velocity, "velocity", value)
-    run.second = NULL
-    run.sgd.rate, run.sgd.momentum, run.sgd.decay = rate, momentum, decay
-    run.sgd.nesterov = nesterov
-    take_step(&run, value, grad)
+cdef const fc_leaves* leaves_of(cnp.ndarray value):
+    return leaves(<int>cnp.PyArray_ITEMSIZE(value))
 
 
-def adam(value, grad, mean, square, double rate, double new1, double new2, double epsilon):
+cdef void* state(object found, str name, object value) except? NULL:
+    """The memory of an array that goes with `value`, or NULL for None."""
+    return NULL if found is None else in_place(found, name, value)
+
+
+def sgd(value, grad, velocity, double rate, double momentum, bint nesterov, double decay,
+        double scale, double limit):
     cdef Step run
-    run.value = in_place(value, "value", value)
-    run.first = in_place(mean, "mean", value)
-    run.second = in_place(square, "square", value)
-    run.adam.rate, run.adam.new1, run.adam.new2 = rate, new1, new2
-    run.adam.epsilon = epsilon
-    take_step(&run, value, grad)
+    run.all.value = in_place(value, "value", value)
+    run.all.first, run.all.second = state(velocity, "velocity", value), NULL
+    run.all.rate, run.all.momentum, run.all.decay = rate, momentum, decay
+    run.all.nesterov = nesterov
+    run.leaf = leaves_of(value).sgd
+    take_step(&run, value, grad, scale, limit)
+
+
+def adam(value, grad, mean, square, double rate, double new1, double new2, double epsilon,
+         double decay, double scale, double limit):
+    cdef Step run
+    run.all.value = in_place(value, "value", value)
+    run.all.first = in_place(mean, "mean", value)
+    run.all.second = in_place(square, "square", value)
+    run.all.rate, run.all.new1, run.all.new2 = rate, new1, new2
+    run.all.epsilon, run.all.decay = epsilon, decay
+    run.leaf = leaves_of(value).adam
+    take_step(&run, value, grad, scale, limit)
+
+
+def rmsprop(value, grad, square, velocity, double rate, double new2, double momentum,
+            double epsilon, double decay, double scale, double limit):
+    cdef Step run
+    run.all.value = in_place(value, "value", value)
+    run.all.first = state(velocity, "velocity", value)
+    run.all.second = in_place(square, "square", value)
+    run.all.rate, run.all.new2, run.all.momentum = rate, new2, momentum
+    run.all.epsilon, run.all.decay = epsilon, decay
+    run.leaf = leaves_of(value).rmsprop
+    take_step(&run, value, grad, scale, limit)
+
+
+def square_sum(x_):
+    """Sum of the squares of all elements, in double."""
+    cdef Squares run
+    cdef cnp.ndarray x = array(x_, "x")
+    cdef Py_ssize_t tasks, task
+    cdef double total = 0
+    x = contiguous(x, float_type([x], ["x"]))
+    run.itemsize, run.n = <int>cnp.PyArray_ITEMSIZE(x), cnp.PyArray_SIZE(x)
+    run.leaves, run.x = leaves(run.itemsize), <const char*>cnp.PyArray_DATA(x)
+    tasks = (run.n + RUN - 1) // RUN
+    cdef Block block = take((tasks + 1) * sizeof(double))
+    run.sums = <double*>block.data
+    cdef int team = team_size(MEMORY_COST / 3 * run.n)
+    with nogil:
+        parallel_for(tasks, team, squares_task, &run)
+        for task in range(tasks):
+            total += run.sums[task]
+    return total

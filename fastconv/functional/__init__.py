@@ -46,7 +46,12 @@ from .global_pooling import (
     global_max_pool2d,
     global_max_pool2d_backward,
 )
-from .loss import softmax_cross_entropy
+from .loss import (
+    binary_cross_entropy,
+    huber,
+    mean_squared_error,
+    softmax_cross_entropy,
+)
 from .memory_order import as_channels_last, as_contiguous, empty
 from .normalization import (
     batch_norm,
@@ -84,6 +89,7 @@ __all__ = [
     "batch_norm",
     "batch_norm_backward",
     "batch_norm_train",
+    "binary_cross_entropy",
     "conv2d",
     "conv2d_backward_bias",
     "conv2d_backward_input",
@@ -102,6 +108,7 @@ __all__ = [
     "global_max_pool2d_backward",
     "group_norm",
     "group_norm_backward",
+    "huber",
     "layer_norm",
     "layer_norm_backward",
     "leaky_relu",
@@ -110,6 +117,7 @@ __all__ = [
     "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "mean_squared_error",
     "output_shape",
     "pad2d",
     "pad2d_backward",

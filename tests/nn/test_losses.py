@@ -1,31 +1,33 @@
-"""Losses, named and given."""
+"""Losses by name and by setting."""
 
 import numpy as np
 import pytest
 
 from fastconv import functional as F
-from fastconv.losses import get_loss, mean_squared_error
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_mean_squared_error(dtype):
-    rng = np.random.default_rng(0)
-    outputs, targets = rng.standard_normal((4, 3)).astype(dtype), rng.standard_normal((4, 3))
-    loss, gradient = mean_squared_error(outputs, targets)
-    assert isinstance(loss, float)
-    assert gradient.dtype == dtype
-    assert loss == pytest.approx(np.mean((outputs - targets) ** 2), rel=1e-6)
-    np.testing.assert_allclose(gradient, 2 * (outputs - targets) / 12, rtol=1e-5, atol=1e-7)
-
-
-def test_mean_squared_error_does_not_broadcast():
-    with pytest.raises(ValueError, match=r"targets: expected shape \(4, 1\), got \(4,\)"):
-        mean_squared_error(np.zeros((4, 1)), np.zeros(4))
+from fastconv.losses import BinaryCrossEntropy, Huber, SoftmaxCrossEntropy, get_loss
 
 
 def test_names():
     assert get_loss("softmax_cross_entropy") is F.softmax_cross_entropy
-    assert get_loss("mse") is mean_squared_error
-    assert get_loss(mean_squared_error) is mean_squared_error
-    with pytest.raises(ValueError, match=r"loss: expected one of \['mse', 'softmax_cross_entropy'"):
+    assert get_loss("mse") is F.mean_squared_error
+    assert get_loss(F.huber) is F.huber
+    with pytest.raises(ValueError, match=r"loss: expected one of \['binary_cross_entropy', 'huber"):
         get_loss("hinge")
+
+
+@pytest.mark.parametrize(
+    "loss, function, settings, targets",
+    [
+        (SoftmaxCrossEntropy, F.softmax_cross_entropy,
+         {"label_smoothing": 0.2, "class_weights": [1, 2, 3], "ignore_label": 1}, [0, 1, 2, 2]),
+        (BinaryCrossEntropy, F.binary_cross_entropy, {"pos_weight": [1, 2, 3]},
+         np.eye(4, 3)),
+        (Huber, F.huber, {"delta": 0.2}, np.eye(4, 3)),
+    ],
+)  # fmt: skip
+def test_settings_reach_the_function(loss, function, settings, targets):
+    outputs = np.random.default_rng(0).standard_normal((4, 3))
+    got = loss(**settings)(outputs, targets, sample_weights=[1, 2, 1, 3])
+    expected = function(outputs, targets, sample_weights=[1, 2, 1, 3], **settings)
+    assert got[0] == expected[0] != function(outputs, targets)[0]
+    np.testing.assert_array_equal(got[1], expected[1])

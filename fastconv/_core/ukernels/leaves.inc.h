@@ -14,6 +14,7 @@
 #include "mix.inc.h"
 #include "winograd.inc.h"
 #include "norm.inc.h"
+#include "loss.inc.h"
 
 #define FC_EMIT(mr, nr) \
     static void FC_N(tile_##mr##x##nr)(const fc_tile *t) { FC_N(tile_body)(t, mr, nr, 0); }
@@ -76,9 +77,12 @@ const fc_leaves FC_N(leaves) = {
     .unpool_windows = FC_N(unpool_windows),
     .sgd = FC_N(sgd),
     .adam = FC_N(adam),
+    .rmsprop = FC_N(rmsprop),
+    .square_sum = FC_N(square_sum),
     .softmax_loss = FC_N(softmax_loss),
     .softmax = FC_N(softmax),
     .softmax_backward = FC_N(softmax_backward),
+    .loss = {FC_N(squared_loss), FC_N(huber_loss), FC_N(logistic_loss)},
     .scale = FC_N(scale),
     .mix = FC_N(mix),
     .winograd_data = FC_N(winograd_data),

@@ -41,21 +41,52 @@ static double FC_N(softmax_row)(T *dst, const T *x, ptrdiff_t n, double *most_)
     return total;
 }
 
+/* Sum of spread * (x - most); what is not wanted at all may be infinitely unlikely. */
+static double FC_N(spread_row)(const T *spread, const T *x, ptrdiff_t n, T most)
+{
+    V sum = {0};
+    double total = 0;
+    ptrdiff_t i = 0;
+    for (; i + VF <= n; i += VF) {
+        const V share = FC_N(load)(spread + i), score = share * (FC_N(load)(x + i) - most);
+        sum += (V)((FC_N(ivec))score & (share > 0));
+    }
+    for (; i < n; i++) total += spread[i] > 0 ? spread[i] * (x[i] - most) : 0;
+    for (int l = 0; l < VF; l++) total += sum[l];
+    return total;
+}
+
 static void FC_N(softmax_loss)(const fc_softmax_loss *s)
 {
     const ptrdiff_t n = s->classes;
+    const T *spread = (const T *)s->spread;
     for (ptrdiff_t r = 0; r < s->rows; r++) {
         T *dst = (T *)s->dst + r * n;
         const T *x = (const T *)s->x + r * n;
         const ptrdiff_t label = s->labels[r];
+        const double weight = s->scale * s->weights[r], own = s->own[r];
+        const double wanted = own + s->spread_sum;
         double most;
+        s->sums[r] = 1;
+        s->scores[r] = 0;
+        if (weight == 0) {
+            for (ptrdiff_t i = 0; i < n; i++) dst[i] = 0;
+            continue;
+        }
         const double sum = FC_N(softmax_row)(dst, x, n, &most);
         const double score = x[label], e = dst[label];
-        const T scale = (T)(s->scale / sum);
-        for (ptrdiff_t i = 0; i < n; i++) dst[i] *= scale;
-        dst[label] = (T)((e / sum - 1) * s->scale);
+        const T scale = (T)(weight * wanted / sum);
+        double spread_score = 0;
+        if (spread) {
+            spread_score = FC_N(spread_row)(spread, x, n, (T)most);
+            for (ptrdiff_t i = 0; i < n; i++) dst[i] = dst[i] * scale - spread[i] * (T)weight;
+            dst[label] = (T)((e / sum * wanted - spread[label] - own) * weight);
+        } else {
+            for (ptrdiff_t i = 0; i < n; i++) dst[i] *= scale;
+            dst[label] = (T)((e / sum * wanted - own) * weight);
+        }
         s->sums[r] = sum;
-        s->scores[r] = score - most;
+        s->scores[r] = (own > 0 ? own * (score - most) : 0) + spread_score;
     }
 }
 

@@ -148,47 +148,47 @@ typedef struct {
 
 typedef void (*fc_unpool_windows_fn)(const fc_unpool *p);
 
-/* One step of gradient descent.  For i < n:
+/* One step of an optimizer on n elements, with g = grad * scale cut to [-limit, limit]:
  *
- *   g = grad + decay * value;  velocity = momentum * velocity + g;
- *   value -= rate * (velocity, or with nesterov g + momentum * velocity, or g if it is NULL) */
+ *   sgd      g += decay * value;  first = momentum * first + g;
+ *            value -= rate * (first, or with nesterov g + momentum * first, or g if first is NULL)
+ *   adam     first += new1 * (g - first);  second += new2 * (g * g - second);
+ *            value = value * (1 - decay) - rate * first / (sqrt(second) + epsilon)
+ *   rmsprop  g += decay * value;  second += new2 * (g * g - second);
+ *            g /= sqrt(second) + epsilon;  first = momentum * first + g;
+ *            value -= rate * (first, or g if it is NULL) */
 typedef struct {
-    void *value, *velocity;
+    void *value, *first, *second;
     const void *grad;
     ptrdiff_t n;
-    double rate, momentum, decay;
+    double rate, momentum, new1, new2, epsilon, decay;
+    double scale, limit;
     int nesterov;
-} fc_sgd;
+} fc_step;
 
-typedef void (*fc_sgd_fn)(const fc_sgd *s);
+typedef void (*fc_step_fn)(const fc_step *s);
 
-/* One step of Adam.  For i < n:
- *
- *   mean += new1 * (grad - mean);  square += new2 * (grad * grad - square);
- *   value -= rate * mean / (sqrt(square) + epsilon) */
-typedef struct {
-    void *value, *mean, *square;
-    const void *grad;
-    ptrdiff_t n;
-    double rate, new1, new2, epsilon;
-} fc_adam;
-
-typedef void (*fc_adam_fn)(const fc_adam *s);
+/* Sum of x[i]^2  for i < n, in double. */
+typedef double (*fc_square_sum_fn)(const void *x, ptrdiff_t n);
 
 /* dst[i] = by[0] * x[i]  for i < n. */
 typedef void (*fc_scale_fn)(void *dst, const void *x, const void *by, ptrdiff_t n);
 
-/* Cross entropy of `rows` rows of scores, with its gradient.  For every row r:
+/* Cross entropy of `rows` rows of scores, with its gradient.  Row r wants the distribution
+ * spread[c] + (own[r] at labels[r]), whose sum is own[r] + spread_sum.  With z = x - max x:
  *
- *   sums[r] = sum of exp(x - max x);  scores[r] = x[labels[r]] - max x;
- *   dst = scale * (exp(x - max x) / sums[r] - (1 at labels[r])) */
+ *   sums[r] = sum of exp(z);  scores[r] = own[r] * z[labels[r]] + sum of spread * z;
+ *   dst = scale * weights[r] * (exp(z) / sums[r] * (own[r] + spread_sum) - what r wants)
+ *
+ * `spread` may be NULL.  A row of weight 0 is not read: its dst is 0, its sum 1, its score 0. */
 typedef struct {
     void *dst;
-    const void *x;
+    const void *x, *spread;
     const int64_t *labels;
+    const double *weights, *own;
     double *sums, *scores;
     ptrdiff_t rows, classes;
-    double scale;
+    double scale, spread_sum;
 } fc_softmax_loss;
 
 typedef void (*fc_softmax_loss_fn)(const fc_softmax_loss *s);
@@ -270,6 +270,26 @@ typedef struct {
 
 typedef void (*fc_norm_fn)(const fc_norm *s);
 
+/* Losses of one value x and its target t, with d = x - t:
+ *
+ *   FC_SQUARED   d^2
+ *   FC_HUBER     d^2 / 2 where |d| <= delta, else delta * (|d| - delta / 2)
+ *   FC_LOGISTIC  by * t * softplus(-x) + (1 - t) * softplus(x), softplus(x) = log(1 + exp(x))
+ *
+ * A leaf returns the sum over n values and leaves dst = scale * derivative.  `by` may be NULL: 1.
+ * `outside` becomes 1 when FC_LOGISTIC meets a target outside [0, 1]. */
+enum { FC_SQUARED, FC_HUBER, FC_LOGISTIC, FC_LOSSES };
+
+typedef struct {
+    void *dst;
+    const void *x, *t, *by;
+    ptrdiff_t n;
+    double scale, delta;
+    int outside;
+} fc_loss;
+
+typedef double (*fc_loss_fn)(fc_loss *s);
+
 /* n rounds of FC_ROOF_FMAS independent vector FMAs in registers: the peak to measure tiles by. */
 typedef double (*fc_roof_fn)(ptrdiff_t n);
 
@@ -291,11 +311,12 @@ typedef struct fc_leaves {
     fc_prefetch_fn prefetch;
     const struct fc_leaves *narrow; /* the same in vectors of half the size, or NULL */
     fc_unpool_windows_fn unpool_windows;
-    fc_sgd_fn sgd;
-    fc_adam_fn adam;
+    fc_step_fn sgd, adam, rmsprop;
+    fc_square_sum_fn square_sum;
     fc_softmax_loss_fn softmax_loss;
     fc_softmax_fn softmax;
     fc_softmax_fn softmax_backward;
+    fc_loss_fn loss[FC_LOSSES];
     fc_scale_fn scale;
     fc_mix_fn mix;
     fc_winograd_fn winograd_data, winograd_spread, winograd_fold;
