@@ -44,6 +44,8 @@ cdef double MORE_TRANSFORMS = 0.1
 # Cycles of transforming a vector of lanes of a tile, n = 4 and 6.
 cdef double DATA_CYCLES[2]
 cdef double FOLD_CYCLES[2]
+# Channels summed in a register before the sum is added to others: long sums round more.
+cdef Py_ssize_t LONGEST_SUM = 128
 # From and to the last cache or memory.
 cdef double BYTES_PER_CYCLE = 8
 cdef double KERNEL_CYCLES[2]
@@ -262,25 +264,31 @@ cdef void multiply(
     cdef Py_ssize_t c_off[FC_MAX_MR]
     cdef Py_ssize_t most = p.leaves.max_mr[lanes.nr - 1], width = lanes.nr * p.vf
     cdef Py_ssize_t height = ceil_div(tiles, ceil_div(tiles, most)), size = p.itemsize
-    cdef Py_ssize_t value, first, row
+    cdef Py_ssize_t value, first, row, ci0
+    cdef Py_ssize_t sum_length = ceil_div(p.CI, ceil_div(p.CI, LONGEST_SUM))
     cdef fc_tile t
     for row in range(height):
         a_off[row], c_off[row] = row * p.pixels.pitch, row * width
     t.a_off, t.c_off = a_off, c_off
     t.a_t = t.a_u = t.b_t = t.b_u = 0
     t.a_k, t.b_k = 1, width
-    t.nt, t.nu, t.nk = 1, 1, p.CI
+    t.nt, t.nu = 1, 1
     t.lane_bias = t.row_bias = NULL
-    t.lanes, t.accumulate, t.relu, t.stream = width, False, False, False
+    t.lanes, t.relu, t.stream = width, False, False
     t.b = run.packed + (g * p.V + lanes.v0) * p.vf * p.CI * p.n * p.n * size
     for value in range(p.n * p.n):
-        first = 0
-        while first < tiles:
-            t.a = values + (value * p.pixels.step + first * p.pixels.pitch) * size
-            t.c = products + (value * p.product_step + first * width) * size
-            p.leaves.tile[lanes.nr - 1][min(height, tiles - first) - 1](&t)
-            first += height
-        t.b = <const char*>t.b + p.CI * width * size
+        ci0 = 0
+        while ci0 < p.CI:
+            t.nk, t.accumulate = min(sum_length, p.CI - ci0), ci0 > 0
+            first = 0
+            while first < tiles:
+                t.a = values + (value * p.pixels.step + first * p.pixels.pitch + ci0) * size
+                t.c = products + (value * p.product_step + first * width) * size
+                p.leaves.tile[lanes.nr - 1][min(height, tiles - first) - 1](&t)
+                first += height
+            t.b = <const char*>t.b + t.nk * width * size
+            ci0 += sum_length
+    # end: value
 
 
 cdef void write_pixels(

@@ -51,8 +51,8 @@ def conv2d(
         Where to write the result; must not overlap the inputs.
     algorithm : "auto", "direct" or "winograd"
         "direct" sums as written here, and is exact on integers. "winograd" takes a quarter of the
-        multiplications of a 3x3 kernel with stride 1 and dilation 1, and rounds about twice as
-        much; elsewhere it is an error. "auto" is what `use_algorithm` or `set_algorithm` chose:
+        multiplications of a 3x3 kernel with stride 1 and dilation 1, and rounds two to three times
+        as much; elsewhere it is an error. "auto" is what `use_algorithm` or `set_algorithm` chose:
         direct if nobody did.
 
     Returns
