@@ -6,7 +6,7 @@ The floors of the house, each using those below it and none above::
     what a value inside can see     fastconv.receptive
     networks, other libraries       fastconv.models, fastconv.interop
     layers and training             fastconv.nn, fastconv.optim, fastconv.losses, fastconv.data
-    a training step's own           fastconv.training
+    a training step's own           fastconv.training          (inference's: fastconv.inference)
     classical kernels               fastconv.filters
     operations on arrays            fastconv.functional        (twins: fastconv.reference)
     threads, instruction sets       fastconv.runtime

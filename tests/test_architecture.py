@@ -71,7 +71,7 @@ FLOORS = (
         "fastconv._core.loss",
     ),
     ("fastconv.functional", "fastconv.runtime", "fastconv.explanation"),
-    ("fastconv.training",),
+    ("fastconv.training", "fastconv.inference"),
     ("fastconv.losses", "fastconv.optim", "fastconv.data", "fastconv.filters"),
     ("fastconv.nn",),
     ("fastconv.receptive", "fastconv.models", "fastconv.interop"),
@@ -99,7 +99,13 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path) for path in sources(".py", ".pyx")}
 
 # Who may import the compiled core.
-DOORS = ("fastconv.functional", "fastconv.training", "fastconv.runtime", "fastconv.explanation")
+DOORS = (
+    "fastconv.functional",
+    "fastconv.training",
+    "fastconv.inference",
+    "fastconv.runtime",
+    "fastconv.explanation",
+)
 
 # Packages whose modules share a floor, and may import each other.
 PACKAGES = (

@@ -25,8 +25,8 @@ from fastconv._core.memory cimport new_array
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport CorrelationPlan
 from fastconv._core.run cimport (
-    FORWARD, INPUT, KERNEL, Key, correlation_plan, is_dense, kernel_gradient_plan, pixels,
-    run_correlation, run_kernel_gradient)
+    FORWARD, INPUT, KERNEL, Key, PackedKernel, correlation_plan, is_dense, kernel_gradient_plan,
+    pixels, run_correlation, run_kernel_gradient)
 from fastconv._core.threads cimport team_size
 from fastconv._core.winograd cimport WinogradPlan, fits_winograd
 from fastconv._core.winograd_gradient cimport WinogradGradientPlan
@@ -130,7 +130,8 @@ cdef int set_algorithm(Key* key, object algorithm) except -1:
 
 # ---- the three passes --------------------------------------------------------------------------
 
-def conv2d(x_, kernel_, bias_, stride, padding, dilation, groups, activation, out, algorithm):
+def conv2d(x_, kernel_, bias_, stride, padding, dilation, groups, activation, out, algorithm,
+           PackedKernel kept=None):
     cdef Key key
     cdef Geometry* g = &key.geometry
     cdef Image src, dst
@@ -161,7 +162,7 @@ def conv2d(x_, kernel_, bias_, stride, padding, dilation, groups, activation, ou
     if g.N:
         x = image_array(x, typenum)
         src, dst = image(x), image(y)
-        run_correlation(&key, &src, contiguous(kernel, typenum), bias, &dst, relu)
+        run_correlation(&key, &src, contiguous(kernel, typenum), bias, &dst, relu, kept)
     return finish(y, out)
 
 

@@ -2,6 +2,7 @@ cimport numpy as cnp
 
 from fastconv._core.geometry cimport Geometry
 from fastconv._core.isa cimport fc_leaves
+from fastconv._core.memory cimport Block
 from fastconv._core.pack cimport Image
 
 cdef enum:
@@ -15,8 +16,14 @@ cdef struct Key:
 
 cdef object correlation_plan(Key* key, const Image* src, const Image* dst)
 cdef object kernel_gradient_plan(Key* key, Image* src, Image* grad)
+cdef class PackedKernel:
+    cdef object plan            # that packed it
+    cdef cnp.ndarray kernel     # what was packed
+    cdef Block block
+
 cdef int run_correlation(
-    Key* key, Image* src, cnp.ndarray kernel, cnp.ndarray bias, Image* dst, bint relu
+    Key* key, Image* src, cnp.ndarray kernel, cnp.ndarray bias, Image* dst, bint relu,
+    PackedKernel kept=*
 ) except -1
 cdef int run_kernel_gradient(
     Key* key, cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dkernel, int typenum

@@ -6,7 +6,7 @@ The doors (``conv``, ``dense``) bring arrays here whose shapes and types they ha
 
 cimport numpy as cnp
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 import numpy as np
 
@@ -139,24 +139,45 @@ cdef Needs needs_of(object plan) noexcept:
     return needs
 
 
+cdef class PackedKernel:
+    """A kernel as a plan packed it, for calls to come with the same plan and the same values."""
+
+
+cdef bint holds(PackedKernel kept, object plan, cnp.ndarray kernel) noexcept:
+    """Whether these are the values that were packed, byte for byte: anyone may have changed them.
+    """
+    return (kept is not None and kept.plan is plan
+            and memcmp(cnp.PyArray_DATA(kept.kernel), cnp.PyArray_DATA(kernel),
+                       cnp.PyArray_NBYTES(kernel)) == 0)
+
+
 cdef int run_correlation(
-    Key* key, Image* src, cnp.ndarray kernel, cnp.ndarray bias, Image* dst, bint relu
+    Key* key, Image* src, cnp.ndarray kernel, cnp.ndarray bias, Image* dst, bint relu,
+    PackedKernel kept=None
 ) except -1:
+    """With `kept` the packed kernel is taken from there, or left there."""
     cdef object plan = correlation_plan(key, src, dst)
     cdef Needs needs = needs_of(plan)
     cdef int team = team_size(needs.cost)
     cdef Py_ssize_t size = key.itemsize, g
     cdef Py_ssize_t packed_bytes = (needs.packed_size * size + 63) // 64 * 64
     cdef Py_ssize_t bias_bytes = (needs.G * needs.lanes * size + 63) // 64 * 64
-    cdef Block block = take(packed_bytes + bias_bytes + team * needs.scratch_bytes)
-    cdef char* packed = block.data
+    cdef bint ready = holds(kept, plan, kernel)
+    cdef Block panels = kept.block if ready else take(packed_bytes)
+    cdef Block block = take(bias_bytes + team * needs.scratch_bytes)
+    cdef char* packed = panels.data
     cdef char* padded_bias = NULL
-    cdef char* scratch = packed + packed_bytes + bias_bytes
-    cdef const char* k = <const char*>cnp.PyArray_DATA(kernel)
+    cdef char* scratch = block.data + bias_bytes
+    cdef const char* k = NULL if ready else <const char*>cnp.PyArray_DATA(kernel)
+    cdef cnp.ndarray copy = None
     cdef const Plan* direct = NULL
     cdef const Winograd* fast = NULL
+    if needs.packed_size == 0:
+        kept = None     # the plan reads the kernel as it lies
+    if kept is not None and not ready:
+        copy = kernel.copy()
     if bias is not None:
-        padded_bias = packed + packed_bytes
+        padded_bias = block.data
         memset(padded_bias, 0, bias_bytes)
         for g in range(needs.G):
             memcpy(padded_bias + g * needs.lanes * size,
@@ -170,6 +191,8 @@ cdef int run_correlation(
             winograd(fast, src, k, padded_bias, dst, relu, packed, scratch, team)
         else:
             run_nest(direct, src, k, padded_bias, dst, relu, packed, scratch, team)
+    if copy is not None:
+        kept.plan, kept.kernel, kept.block = plan, copy, panels
     return 0
 
 

@@ -29,7 +29,9 @@ cdef void run_tasks(
     run.packed, run.scratch, run.relu = packed, scratch, relu
     # A planar destination's alignment depends on the task: see write_planes.
     run.streams = plan.streams and (plan.dst_scratch > 0 or is_aligned(plan, dst))
-    if lanes_neighbour(plan):
+    if kernel == NULL:
+        pass                # it is packed already
+    elif lanes_neighbour(plan):
         parallel_for(plan.G * ceil_div(plan.CI, PACK_ROWS), team, copy_kernel_task, &run)
     else:
         parallel_for(plan.G * plan.n_lanes, team, pack_kernel_task, &run)

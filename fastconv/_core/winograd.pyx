@@ -187,7 +187,9 @@ cdef void winograd(
     run.p, run.src, run.dst, run.kernel, run.bias = plan, src, dst, kernel, bias
     run.packed, run.scratch, run.relu = packed, scratch, relu
     run.streams = plan.streams and is_aligned(plan, dst)
-    parallel_for(plan.G * plan.n_lanes * ceil_div(plan.CI, KERNEL_ROWS), team, kernel_task, &run)
+    if kernel != NULL:      # it may be packed already
+        parallel_for(plan.G * plan.n_lanes * ceil_div(plan.CI, KERNEL_ROWS), team, kernel_task,
+                     &run)
     parallel_for(plan.n_tasks, team, winograd_task, &run)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastconv import functional as F
 from fastconv.arguments import as_array
+from fastconv.inference import PackedKernel, conv2d_packed
 
 from .initializers import glorot_uniform, he_uniform
 from .layer import Layer, Shape, check_activation, check_image_shape, positive_int
@@ -79,6 +80,7 @@ class Conv2D(Layer):
         self.bias = bool(bias)
         self.activation = check_activation(activation)
         self.algorithm = algorithm
+        self.packed: PackedKernel | None = None
 
     @property
     def _geometry(self) -> dict[str, Any]:
@@ -142,16 +144,18 @@ class Conv2D(Layer):
 
     def forward(self, x: NDArray, *, training: bool = False) -> NDArray:
         x, border = self._bordered(as_array(x, "x"))
-        y = F.conv2d(
-            x,
-            self.params["kernel"],
-            self.params.get("bias"),
-            activation=self.activation,
-            **self._geometry,
-        )
-        if training:
-            self.saved = x, border, (y if self.activation == "relu" else None)
+        kernel, bias = self.params["kernel"], self.params.get("bias")
+        options = {"activation": self.activation, **self._geometry}
+        if not training:
+            self.packed = self.packed or PackedKernel()
+            return conv2d_packed(x, kernel, bias, self.packed, **options)
+        self.packed = None  # the kernel will change
+        y = F.conv2d(x, kernel, bias, **options)
+        self.saved = x, border, (y if self.activation == "relu" else None)
         return y
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"packed": None}
 
     def hand_over_relu(self) -> bool:
         x, border, y = self.saved
