@@ -5,7 +5,9 @@ The floors of the house, each using those below it and none above::
     command line, pictures          fastconv.cli, fastconv.plot
     what a value inside can see     fastconv.receptive
     networks, other libraries       fastconv.models, fastconv.interop
-    layers and training             fastconv.nn, fastconv.optim, fastconv.losses, fastconv.data
+    layers, and training them       fastconv.nn
+    what training is told           fastconv.callbacks, .schedules, .optim, .losses, .metrics,
+                                    .augmentation, .data
     a training step's own           fastconv.training          (inference's: fastconv.inference)
     classical kernels               fastconv.filters
     operations on arrays            fastconv.functional        (twins: fastconv.reference)

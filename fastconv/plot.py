@@ -282,7 +282,9 @@ def plot_history(
     lists = history if isinstance(history, dict) else vars(history)
     curves = {
         name: list(values) for name, values in lists.items()
-        if name != "seconds" and isinstance(values, (list, tuple)) and len(values)
+        if name not in ("seconds", "learning_rate")
+        and isinstance(values, (list, tuple))
+        and len(values)
     }  # fmt: skip
     names = list(dict.fromkeys(name.removeprefix("val_") for name in curves))
     if not names:

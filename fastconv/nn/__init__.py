@@ -6,7 +6,8 @@
   layers, each a few lines around functions of ``fastconv.functional``; ``initializers.py``: first
   kernels.
 - ``containers.py``: layers made of layers. ``sequential.py``: the model, a chain of layers.
-- ``fit.py``: the loops over batches. ``files.py``: the file format.
+- ``fit.py``: the loops over batches, which come from ``batches.py``. ``files.py``: the file format;
+  ``checkpoint.py``: that of training which goes on.
 """
 
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh

@@ -82,7 +82,7 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     entries = {"model": np.frombuffer(text, np.uint8)}
     for name, value in model.named_arrays():
         entries[name] = value.astype(value.dtype.newbyteorder("<"), copy=False)
-    _write_whole(os.path.realpath(path), entries)
+    write_whole(os.path.realpath(path), entries)
 
 
 def _describe(value: Any) -> Any:
@@ -92,7 +92,7 @@ def _describe(value: Any) -> Any:
     return index(value)
 
 
-def _write_whole(path: str, entries: dict[str, NDArray]) -> None:
+def write_whole(path: str, entries: dict[str, NDArray]) -> None:
     """Write beside the target, force it to disk, then take the target's place in one move."""
     temporary = f"{path}.{os.urandom(4).hex()}.tmp"
     try:
@@ -120,12 +120,12 @@ def load(
     table = {layer.__name__: layer for layer in (*LAYERS, *layers)}
     with open(path, "rb") as file:
         try:
-            return _restore(cls, _read_entries(file), table, seed)
+            return _restore(cls, read_entries(file), table, seed)
         except DAMAGE as error:
             raise ValueError(f"{os.fspath(path)}: not a saved model: {error}") from error
 
 
-def _read_entries(file: IO[bytes]) -> dict[str, NDArray]:
+def read_entries(file: IO[bytes]) -> dict[str, NDArray]:
     """Read the arrays of an uncompressed zip no larger than its file."""
     size = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:

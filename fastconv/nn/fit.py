@@ -1,16 +1,22 @@
 """The loops over batches: training, evaluation, prediction.
 
-One step is four lines (`train_step`); around it are the order of the samples, the gathering of
-batches and the record of what happened. Batches are gathered into one buffer per pass, in the
-data's own type: what a byte image weighs is copied, and only the batch is converted.
+One step is four lines (`train_step`); around it are the batches (``batches.py``), the callbacks,
+and the record of what happened (`fastconv.callbacks.History`).
+
+**Random numbers.** Everything that decides an epoch's batches is drawn from the model's generator
+before its first step: the order of the samples, and a seed for the augmentation. From there on the
+generator belongs to the layers. So neither a thread that prepares batches nor the number of threads
+changes a bit, and a checkpoint between epochs needs to keep one generator's state.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,59 +24,78 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastconv import functional as F
 from fastconv.arguments import as_array
-from fastconv.losses import Loss, get_loss
+from fastconv.callbacks import Callback, Checkpoint, History, Run
+from fastconv.losses import Loss, SoftmaxCrossEntropy, get_loss
+from fastconv.metrics import Metric, get_metric
 from fastconv.optim import Optimizer, get_optimizer
 
+from . import checkpoint
 from .activation import Softmax
+from .batches import (
+    ArraySource,
+    Batch,
+    StreamSource,
+    ahead,
+    gather,
+    transformed,
+    weigh,
+)
 from .layer import positive_int
 
 if TYPE_CHECKING:
     from .sequential import Sequential
 
+__all__ = ["History", "evaluate", "fit", "loss_for", "predict", "train_step"]
 
-@dataclass
-class History:
-    """What `fit` saw: one number per epoch in each list.
-
-    `loss` and `accuracy` are means over the epoch's training batches, taken as training went on;
-    `val_loss` and `val_accuracy` are of the validation data after the epoch; `seconds` is the
-    time spent training. Lists that do not apply stay empty.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_accuracy: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+Metrics = Sequence[str | Metric]
+Arrays = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
+EVALUATED = 128  # samples of a batch of validation data
 
 
-class Mean:
-    """Running means of loss and accuracy over batches of different sizes."""
+class Meter:
+    """Means of loss and accuracy over batches of different sizes, and metrics over all of them."""
 
-    def __init__(self) -> None:
-        self.samples = 0
+    def __init__(self, loss: Loss, metrics: Metrics) -> None:
+        self.weight = 0.0
         self.loss = 0.0
-        self.correct: int | None = 0
+        self.samples = self.correct = 0
+        self.labelled = True
+        self.ignored = getattr(loss, "ignore_label", None)
+        self.metrics = dict(map(get_metric, metrics))
+        self.seen: list[tuple[NDArray, NDArray]] = []
 
-    def add(self, loss: float, outputs: NDArray, targets: NDArray) -> None:
-        self.samples += len(outputs)
-        self.loss += loss * len(outputs)
-        if outputs.ndim != 2 or targets.ndim != 1 or targets.dtype.kind not in "iu":
-            self.correct = None
-        if self.correct is not None:
+    def add(self, loss: float, outputs: NDArray, batch: Batch) -> None:
+        targets = batch.y
+        weight = len(outputs) if batch.weights is None else float(np.sum(batch.weights))
+        self.weight += weight
+        self.loss += loss * weight
+        labels = targets.ndim == 1 and targets.dtype.kind in "iu"
+        if labels and self.ignored is not None:
+            kept = targets != self.ignored
+            outputs, targets = outputs[kept], targets[kept]
+        self.labelled = self.labelled and labels and outputs.ndim == 2
+        if self.labelled:
+            self.samples += len(outputs)
             self.correct += int(np.count_nonzero(outputs.argmax(axis=1) == targets))
+        if self.metrics:
+            # Copies: either may lie in memory that the next batch takes.
+            self.seen.append((np.array(outputs), np.array(targets)))
 
     def result(self) -> dict[str, float]:
-        means = {"loss": self.loss / self.samples}
-        if self.correct is not None:
+        means = {"loss": self.loss / self.weight if self.weight else 0.0}
+        if self.labelled and self.samples:
             means["accuracy"] = self.correct / self.samples
+        if self.metrics:
+            outputs, targets = (np.concatenate(arrays) for arrays in zip(*self.seen, strict=True))
+            means |= {name: float(of(outputs, targets)) for name, of in self.metrics.items()}
         return means
 
 
 def loss_for(model: Sequential, loss: str | Loss) -> Loss:
     """Return the loss function, unless the model already ends in what it contains."""
     function = get_loss(loss)
-    if function is F.softmax_cross_entropy and isinstance(model.layers[-1], Softmax):
+    contains = function is F.softmax_cross_entropy or isinstance(function, SoftmaxCrossEntropy)
+    if contains and isinstance(model.layers[-1], Softmax):
         raise ValueError(
             "loss: expected a model that ends in scores for 'softmax_cross_entropy', which "
             "contains the softmax, got one that ends in Softmax(); leave that layer off and "
@@ -79,75 +104,184 @@ def loss_for(model: Sequential, loss: str | Loss) -> Loss:
     return function
 
 
+def loss_of(loss: Loss, outputs: NDArray, batch: Batch) -> tuple[float, NDArray]:
+    """A batch's loss and gradient; weights are mentioned only where there are some."""
+    if batch.weights is None:
+        return loss(outputs, batch.y)
+    return loss(outputs, batch.y, sample_weights=batch.weights)
+
+
 def train_step(
-    model: Sequential, x: ArrayLike, y: NDArray, optimizer: Optimizer, loss: Loss
+    model: Sequential, batch: Batch, optimizer: Optimizer, loss: Loss
 ) -> tuple[float, NDArray]:
     """Take one step on one batch; return its loss and outputs."""
-    outputs = model.forward(x, training=True)
-    value, doutputs = loss(outputs, y)
+    outputs = model.forward(batch.x, training=True)
+    value, doutputs = loss_of(loss, outputs, batch)
     model.backward(doutputs)
     optimizer.update(model.parameters())
     return float(value), outputs
 
 
+@dataclass
+class Plan:
+    """What `fit` was asked for, checked."""
+
+    source: ArraySource | StreamSource
+    validation: Batch | None
+    loss: Loss
+    metrics: Metrics
+    class_weight: Mapping[int, float] | NDArray | None
+    augmentation: Callable[[NDArray, np.random.Generator], NDArray] | None
+    callbacks: list[Callback]
+    progress: bool
+
+    def batches(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """One epoch's, prepared in time."""
+        batches = self.source.epoch(rng)
+        weights = self.class_weight
+        if weights is not None:
+            batches = (weigh(batch, weights) for batch in batches)
+        if self.augmentation is not None:
+            batches = transformed(batches, self.augmentation, int(rng.integers(2**63)))
+        # Gathering rows of an array is a copy, which a thread would only interrupt.
+        slow = self.augmentation is not None or isinstance(self.source, StreamSource)
+        return ahead(batches) if slow else batches
+
+    def tell(self, hook: str, run: Run) -> None:
+        for callback in self.callbacks:
+            getattr(callback, hook)(run)
+
+
 def fit(
     model: Sequential,
-    x: ArrayLike,
-    y: ArrayLike,
+    x: ArrayLike | Iterable[Any],
+    y: ArrayLike | None,
     *,
     epochs: int,
     batch_size: int,
     optimizer: str | Optimizer,
     loss: str | Loss,
-    validation_data: tuple[ArrayLike, ArrayLike] | None,
+    metrics: Metrics,
+    validation_data: Arrays | None,
+    validation_split: float,
+    sample_weight: ArrayLike | None,
+    class_weight: Mapping[int, float] | ArrayLike | None,
     shuffle: bool,
+    steps_per_epoch: int | None,
+    augmentation: Callable[[NDArray, np.random.Generator], NDArray] | None,
+    callbacks: Iterable[Callback],
+    resume: str | os.PathLike[str] | None,
     progress: bool,
 ) -> History:
     """Train; see `Sequential.fit`."""
-    x, y = _samples(model, x, y)
-    epochs = positive_int("epochs", epochs)
+    callbacks = _checked_callbacks(callbacks)
+    if augmentation is not None and not callable(augmentation):
+        raise TypeError(f"augmentation: expected a function of (x, rng), got {augmentation!r}")
     batch_size = positive_int("batch_size", batch_size)
-    optimizer = get_optimizer(optimizer)
+    steps = None if steps_per_epoch is None else positive_int("steps_per_epoch", steps_per_epoch)
+    split_seed = 0
+
+    def save(path: str | os.PathLike[str]) -> None:
+        checkpoint.save(path, run, callbacks, split_seed)
+
+    run = Run(model, get_optimizer(optimizer), positive_int("epochs", epochs), save)
     function = loss_for(model, loss)
-    validation = None if validation_data is None else _samples(model, *validation_data)
-    steps = -(-len(x) // batch_size)
-    history = History()
-    for epoch in range(1, epochs + 1):
-        order = model.rng.permutation(len(x)) if shuffle else np.arange(len(x))
-        mean = Mean()
-        start = time.perf_counter()
-        with _bar(f"epoch {epoch}/{epochs}", steps, progress) as bar:
-            for rows, batch in batches(x, order, batch_size):
-                value, outputs = train_step(model, batch, y[rows], optimizer, function)
-                mean.add(value, outputs, y[rows])
-                if bar is not None:
-                    bar.set_postfix(loss=f"{value:.4f}", refresh=False)
-                    bar.update()
-        seconds = time.perf_counter() - start
-        numbers = mean.result()
-        if validation is not None:
-            means = evaluate(model, *validation, batch_size=128, loss=loss)
-            numbers |= {f"val_{name}": value for name, value in means.items()}
-        history.seconds.append(seconds)
-        for name, value in numbers.items():
-            getattr(history, name).append(value)
-        if progress:
-            line = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-            print(f"epoch {epoch}/{epochs}  {line}  {1000 * seconds / steps:.2f} ms/step")
-    return history
+    for metric in metrics:
+        get_metric(metric)
+    data = None if y is None else _samples(model, x, y, sample_weight)
+    if resume is not None:
+        split_seed = checkpoint.restore(resume, run, callbacks)
+    elif validation_split:
+        split_seed = int(model.rng.integers(2**63))
+    if data is None:
+        if validation_split or sample_weight is not None:
+            raise ValueError("y: expected arrays for validation_split and sample_weight, got None")
+        stream = StreamSource(_iterable(x), steps)
+        if stream.once and steps is None and run.epochs > 1:
+            raise ValueError(
+                "steps_per_epoch: expected a number with an iterator, which cannot be begun anew "
+                "for every epoch, got None"
+            )
+        source: ArraySource | StreamSource = stream
+    validation = None if validation_data is None else _validation(model, validation_data)
+    if data is not None:
+        if validation_split:
+            if validation is not None:
+                raise ValueError("validation_split: expected no validation_data beside it")
+            data, validation = _split(data, validation_split, split_seed)
+        source = ArraySource(data, batch_size, shuffle, steps)
+    plan = Plan(
+        source, validation, function, metrics, _class_weight(class_weight), augmentation,
+        callbacks, progress,
+    )  # fmt: skip
+    plan.tell("on_train_begin", run)
+    try:
+        while run.epoch < run.epochs and not run.stop:
+            _train_epoch(plan, run)
+    except KeyboardInterrupt:
+        warnings.warn(
+            f"fit: interrupted in epoch {run.epoch}; the model is as the last step left it, the "
+            f"history has {len(run.history.loss)} epochs",
+            stacklevel=3,
+        )
+    plan.tell("on_train_end", run)
+    return run.history
+
+
+def _train_epoch(plan: Plan, run: Run) -> None:
+    model, name = run.model, f"epoch {run.epoch + 1}/{run.epochs}"
+    run.epoch, run.step = run.epoch + 1, 0
+    plan.tell("on_epoch_begin", run)
+    meter = Meter(plan.loss, plan.metrics)
+    start = time.perf_counter()
+    # Closed at once when a step fails, so that no thread is left behind.
+    batches: Any = plan.batches(model.rng)
+    with _bar(name, plan.source.steps, plan.progress) as bar, closing(batches):
+        for batch in batches:
+            run.loss, outputs = train_step(model, batch, run.optimizer, plan.loss)
+            run.step += 1
+            meter.add(run.loss, outputs, batch)
+            if bar is not None:
+                bar.set_postfix(loss=f"{run.loss:.4f}", refresh=False)
+                bar.update()
+            plan.tell("on_batch_end", run)
+    seconds = time.perf_counter() - start
+    run.numbers = meter.result()
+    if plan.validation is not None:
+        means = _evaluate(model, plan.validation, EVALUATED, plan.loss, plan.metrics)
+        run.numbers |= {f"val_{key}": value for key, value in means.items()}
+    shown = "  ".join(f"{key} {value:.4f}" for key, value in run.numbers.items())
+    run.numbers |= {"seconds": seconds, "learning_rate": float(run.optimizer.rate)}
+    run.history.add(run.numbers)
+    if plan.progress:
+        print(f"{name}  {shown}  {1000 * seconds / run.step:.2f} ms/step")
+    plan.tell("on_epoch_end", run)
 
 
 def evaluate(
-    model: Sequential, x: ArrayLike, y: ArrayLike, *, batch_size: int, loss: str | Loss
+    model: Sequential,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    batch_size: int,
+    loss: str | Loss,
+    metrics: Metrics,
+    sample_weight: ArrayLike | None,
 ) -> dict[str, float]:
-    """Mean loss and accuracy; see `Sequential.evaluate`."""
-    x, y = _samples(model, x, y)
-    function = loss_for(model, loss)
-    mean = Mean()
-    for rows, batch in batches(x, np.arange(len(x)), positive_int("batch_size", batch_size)):
-        outputs = model.forward(batch)
-        mean.add(float(function(outputs, y[rows])[0]), outputs, y[rows])
-    return mean.result()
+    """Mean loss, accuracy and metrics; see `Sequential.evaluate`."""
+    data = _samples(model, x, y, sample_weight)
+    batch_size = positive_int("batch_size", batch_size)
+    return _evaluate(model, data, batch_size, loss_for(model, loss), metrics)
+
+
+def _evaluate(
+    model: Sequential, data: Batch, batch_size: int, loss: Loss, metrics: Metrics
+) -> dict[str, float]:
+    meter = Meter(loss, metrics)
+    for batch in gather(data, np.arange(len(data.x)), batch_size):
+        outputs = model.forward(batch.x)
+        meter.add(float(loss_of(loss, outputs, batch)[0]), outputs, batch)
+    return meter.result()
 
 
 def predict(model: Sequential, x: ArrayLike, *, batch_size: int) -> NDArray:
@@ -155,29 +289,13 @@ def predict(model: Sequential, x: ArrayLike, *, batch_size: int) -> NDArray:
     x = model._checked(x)
     assert model.output_shape is not None  # the check has built the model
     outputs = np.empty((len(x), *model.output_shape), model.dtype)
-    for rows, batch in batches(x, np.arange(len(x)), positive_int("batch_size", batch_size)):
-        outputs[rows] = model.forward(batch)
+    rows = np.arange(len(x))
+    for batch in gather(Batch(x, rows), rows, positive_int("batch_size", batch_size)):
+        outputs[batch.y] = model.forward(batch.x)
     return outputs
 
 
-def batches(x: NDArray, order: NDArray, batch_size: int) -> Iterator[tuple[NDArray, NDArray]]:
-    """Yield (rows, x[rows]) for successive pieces of `order`.
-
-    All batches share one buffer: each is good until the next is asked for.
-    """
-    # np.take is a memcpy per row, but only from C-contiguous arrays: it copies others whole, at
-    # every call. Channels-last images are contiguous once their axes are turned.
-    turned = x.ndim == 4 and not x.flags.c_contiguous
-    source = np.ascontiguousarray(x.transpose(0, 2, 3, 1) if turned else x)
-    buffer = np.empty((min(batch_size, len(x)), *source.shape[1:]), source.dtype)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = buffer[: len(rows)]
-        np.take(source, rows, axis=0, out=batch, mode="clip")  # "raise" would buffer the result
-        yield rows, batch.transpose(0, 3, 1, 2) if turned else batch
-
-
-def _samples(model: Sequential, x: ArrayLike, y: ArrayLike) -> tuple[NDArray, NDArray]:
+def _samples(model: Sequential, x: Any, y: ArrayLike, weights: ArrayLike | None) -> Batch:
     samples, targets = model._checked(x), as_array(y, "y")
     if not len(samples):
         raise ValueError(f"x: expected at least one sample, got shape {samples.shape}")
@@ -186,10 +304,70 @@ def _samples(model: Sequential, x: ArrayLike, y: ArrayLike) -> tuple[NDArray, ND
             f"y: expected one entry for each of the {len(samples)} samples, "
             f"got shape {targets.shape}"
         )
-    return samples, targets
+    if weights is None:
+        return Batch(samples, targets)
+    counts = as_array(weights, "sample_weight")
+    if counts.shape != (len(samples),):
+        raise ValueError(
+            f"sample_weight: expected shape ({len(samples)},), got {counts.shape}"
+        )
+    return Batch(samples, targets, counts)
 
 
-def _bar(text: str, steps: int, progress: bool) -> Any:
+def _validation(model: Sequential, data: Arrays) -> Batch:
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise ValueError(
+            f"validation_data: expected (x, y) or (x, y, weights), got {type(data).__name__}"
+        )
+    return _samples(model, data[0], data[1], data[2] if len(data) == 3 else None)
+
+
+def _split(data: Batch, share: float, seed: int) -> tuple[Batch, Batch]:
+    """Training and validation data: samples drawn at random, each part in its old order."""
+    if not 0 < share < 1:
+        raise ValueError(f"validation_split: expected a number in [0, 1), got {share!r}")
+    count = round(share * len(data.x))
+    if not 0 < count < len(data.x):
+        raise ValueError(
+            f"validation_split: expected at least one sample on both sides, got {count} of "
+            f"{len(data.x)}"
+        )
+    order = np.random.default_rng(seed).permutation(len(data.x))
+    training, validation = (
+        Batch(*(None if array is None else array[np.sort(rows)] for array in data))  # type: ignore[arg-type]
+        for rows in (order[count:], order[:count])
+    )
+    return training, validation
+
+
+def _class_weight(given: Any) -> Mapping[int, float] | NDArray | None:
+    if given is None or isinstance(given, Mapping):
+        return given
+    weights = as_array(given, "class_weight")
+    if weights.ndim != 1:
+        raise ValueError(f"class_weight: expected shape (classes,), got {weights.shape}")
+    return weights
+
+
+def _iterable(x: Any) -> Iterable[Any]:
+    if isinstance(x, np.ndarray) or not isinstance(x, Iterable):
+        raise ValueError(
+            f"y: expected targets for the samples x, or x to be an iterable of batches, got None "
+            f"and {type(x).__name__}"
+        )
+    return x
+
+
+def _checked_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
+    """The callbacks in the order of their hooks."""
+    found = list(callbacks)
+    for callback in found:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks: expected Callback objects, got {callback!r}")
+    return sorted(found, key=lambda callback: isinstance(callback, Checkpoint))
+
+
+def _bar(text: str, steps: int | None, progress: bool) -> Any:
     """A tqdm bar where that is wanted and installed; otherwise a context that gives None."""
     if progress:
         try:

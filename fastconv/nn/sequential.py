@@ -13,7 +13,7 @@ uses the outer model's random numbers and type.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastconv import functional as F
 from fastconv.arguments import as_array
+from fastconv.augmentation import Transform
+from fastconv.callbacks import Callback
 from fastconv.losses import Loss
 from fastconv.optim import Optimizer
 from fastconv.runtime import cheapest_algorithm
 
 from . import files, folding
 from . import fit as loops
+from .batches import Batch
 from .containers import Container
 from .layer import Layer, Shape, join, positive_int
 
@@ -258,6 +261,7 @@ class Sequential(Container):
         *,
         optimizer: Optimizer,
         loss: str | Loss = "softmax_cross_entropy",
+        sample_weight: ArrayLike | None = None,
     ) -> float:
         """Take one step on one batch and return its loss.
 
@@ -270,49 +274,83 @@ class Sequential(Container):
             An object, since it carries its state from step to step.
         loss : str or callable
             See `fit`.
+        sample_weight : array_like (N,), optional
+            How much each sample counts.
         """
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"optimizer: expected an Optimizer such as SGD(0.1), which remembers its earlier "
                 f"steps, got {optimizer!r}"
             )
-        y = as_array(y, "y")
-        return loops.train_step(self, x, y, optimizer, loops.loss_for(self, loss))[0]
+        weights = None if sample_weight is None else as_array(sample_weight, "sample_weight")
+        batch = Batch(self._checked(x), as_array(y, "y"), weights)
+        return loops.train_step(self, batch, optimizer, loops.loss_for(self, loss))[0]
 
     def fit(
         self,
-        x: ArrayLike,
-        y: ArrayLike,
+        x: ArrayLike | Iterable[Any],
+        y: ArrayLike | None = None,
         *,
         epochs: int = 1,
         batch_size: int = 32,
         optimizer: str | Optimizer = "adam",
         loss: str | Loss = "softmax_cross_entropy",
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        metrics: loops.Metrics = (),
+        validation_data: loops.Arrays | None = None,
+        validation_split: float = 0.0,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | ArrayLike | None = None,
         shuffle: bool = True,
+        steps_per_epoch: int | None = None,
+        augmentation: Transform | None = None,
+        callbacks: Iterable[Callback] = (),
+        resume: str | os.PathLike[str] | None = None,
         progress: bool = True,
     ) -> loops.History:
-        """Train on (x, y) for a number of epochs.
+        """Train for a number of epochs.
 
         Parameters
         ----------
-        x : array_like, shape (samples, *input_shape)
-            Any real type; batches are converted one at a time.
+        x : array_like, shape (samples, *input_shape), or iterable
+            Any real type; batches are converted one at a time. Without `y` it is an iterable of
+            batches ``(x, y)`` or ``(x, y, weights)``, which is begun anew for every epoch; an
+            iterator goes on from epoch to epoch and needs `steps_per_epoch`.
         y : array_like, shape (samples, ...)
             What `loss` compares with: integer labels (samples,) for the default.
         epochs : int
             Passes over the data.
         batch_size : int
             Samples per step; the last step of an epoch takes what is left.
-        optimizer : "adam", "sgd" or Optimizer
+        optimizer : "adam", "adamw", "rmsprop", "sgd" or Optimizer
             A name stands for a new optimizer with its default settings.
-        loss : "softmax_cross_entropy", "mse" or callable
+        loss : "softmax_cross_entropy", "binary_cross_entropy", "mse", "huber" or callable
             A callable is given (outputs, targets) and returns the mean loss and its gradient
-            with respect to the outputs.
-        validation_data : (x, y), optional
+            with respect to the outputs; with weights it is given ``sample_weights=`` too.
+            `fastconv.losses` has objects with settings.
+        metrics : sequence of str or callable
+            What else to tell of every epoch: names or functions of `fastconv.metrics`, or any
+            function of (outputs, targets) that returns a number. It is given all of the epoch's
+            outputs at once.
+        validation_data : (x, y) or (x, y, weights), optional
             Evaluated after every epoch.
+        validation_split : float
+            Instead: the share of the samples, drawn at random, that is held back for it.
+        sample_weight : array_like (samples,), optional
+            How much each sample counts in the loss.
+        class_weight : dict of int to float, or array_like (classes,), optional
+            The same by label; a dict need not name classes of weight 1.
         shuffle : bool
-            Whether every epoch takes the samples in a new random order.
+            Whether every epoch takes the samples in a new random order. Iterables come as they do.
+        steps_per_epoch : int, optional
+            Batches of an epoch, at most all.
+        augmentation : callable, optional
+            Changes the images of each training batch: called with (x, rng). See
+            `fastconv.augmentation`.
+        callbacks : iterable of Callback
+            See `fastconv.callbacks`: early stopping, checkpoints, logs, or one's own.
+        resume : str or path, optional
+            A file that `Checkpoint` wrote: training goes on after its epoch, up to `epochs`, with
+            the same bits as if it had not stopped.
         progress : bool
             Print one line per epoch, and a bar meanwhile where tqdm is installed.
 
@@ -323,7 +361,8 @@ class Sequential(Container):
 
         Notes
         -----
-        Ctrl-C raises KeyboardInterrupt and leaves the model usable, as the last step left it.
+        Ctrl-C ends training: `fit` warns and returns the history, callbacks see the end, and the
+        model is as the last step left it.
         """
         return loops.fit(
             self,
@@ -333,8 +372,16 @@ class Sequential(Container):
             batch_size=batch_size,
             optimizer=optimizer,
             loss=loss,
+            metrics=metrics,
             validation_data=validation_data,
+            validation_split=validation_split,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
             shuffle=shuffle,
+            steps_per_epoch=steps_per_epoch,
+            augmentation=augmentation,
+            callbacks=callbacks,
+            resume=resume,
             progress=progress,
         )
 
@@ -345,15 +392,30 @@ class Sequential(Container):
         *,
         batch_size: int = 128,
         loss: str | Loss = "softmax_cross_entropy",
+        metrics: loops.Metrics = (),
+        sample_weight: ArrayLike | None = None,
     ) -> dict[str, float]:
-        """Return the mean loss on (x, y) and, for integer labels, the accuracy.
+        """Return the mean loss on (x, y), for integer labels the accuracy, and metrics.
+
+        Parameters
+        ----------
+        x, y, batch_size, loss, metrics, sample_weight
+            See `fit`.
 
         Returns
         -------
         dict
-            ``{"loss": ..., "accuracy": ...}``
+            ``{"loss": ..., "accuracy": ...}``, and every metric under its name.
         """
-        return loops.evaluate(self, x, y, batch_size=batch_size, loss=loss)
+        return loops.evaluate(
+            self,
+            x,
+            y,
+            batch_size=batch_size,
+            loss=loss,
+            metrics=metrics,
+            sample_weight=sample_weight,
+        )
 
     def predict(self, x: ArrayLike, *, batch_size: int = 128) -> NDArray:
         """Return the outputs for all samples of x, computed batch by batch.

@@ -9,13 +9,20 @@ import pytest
 MODULES = [
     f"fastconv.{name}"
     for name in [
-        "losses", "optim", "nn.layer", "nn.initializers", "nn.conv", "nn.pooling", "nn.averaging",
+        "losses", "optim", "metrics", "augmentation", "callbacks", "schedules",
+        "nn.layer", "nn.initializers", "nn.conv", "nn.pooling", "nn.averaging",
         "nn.separable", "nn.transposed", "nn.resizing", "nn.dense",
         "nn.activation", "nn.normalization", "nn.dropout", "nn.containers", "nn.sequential",
-        "nn.fit", "nn.files",
+        "nn.fit", "nn.batches", "nn.checkpoint", "nn.files",
     ]
 ]
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Where examples write their files."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -24,12 +31,11 @@ def test_docstrings(name):
     assert not failed
 
 
-PAGES = ["layers.md", "own-layer.md", "interop.md", "filters.md", "plots.md"]
+PAGES = ["layers.md", "training.md", "own-layer.md", "interop.md", "filters.md", "plots.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_pages(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where examples write their files
+def test_pages(page):
     if page == "plots.md":
         pytest.importorskip("matplotlib")
     failed, attempted = doctest.testfile(str(DOCS / page), module_relative=False)

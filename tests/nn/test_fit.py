@@ -7,7 +7,7 @@ import pytest
 
 from fastconv import SGD, Conv2D, Dense, Flatten, MaxPool, Sequential, Softmax
 from fastconv import functional as F
-from fastconv.nn.fit import batches
+from fastconv.nn.batches import Batch, gather
 
 LABELS = np.arange(50) % 3
 
@@ -96,17 +96,22 @@ def test_without_shuffling_fit_is_train_batch_in_order():
 def test_batches_gather_any_array_in_any_order(turn):
     x = turn(images(23))
     order = np.random.default_rng(3).permutation(23)
-    seen = [(rows.copy(), batch.copy()) for rows, batch in batches(x, order, 5)]
-    assert [len(batch) for _, batch in seen] == [5, 5, 5, 5, 3]
-    np.testing.assert_array_equal(np.concatenate([rows for rows, _ in seen]), order)
-    assert {batch.dtype for _, batch in seen} == {x.dtype}
-    np.testing.assert_array_equal(np.concatenate([batch for _, batch in seen]), x[order])
+    data = Batch(x, np.arange(23), np.arange(23) / 2)
+    seen = [Batch(*(array.copy() for array in batch)) for batch in gather(data, order, 5)]
+    assert [len(batch.x) for batch in seen] == [5, 5, 5, 5, 3]
+    np.testing.assert_array_equal(np.concatenate([batch.y for batch in seen]), order)
+    np.testing.assert_array_equal(np.concatenate([batch.weights for batch in seen]), order / 2)
+    assert {batch.x.dtype for batch in seen} == {x.dtype}
+    np.testing.assert_array_equal(np.concatenate([batch.x for batch in seen]), x[order])
 
 
-def test_batches_share_one_buffer():
-    x = images(20)
-    first, second = (batch for _, batch in batches(x, np.arange(20), 10))
-    assert np.shares_memory(first, second)
+def test_batches_take_turns_in_two_buffers():
+    x = images(30)
+    first, second, third = (
+        batch.x for batch in gather(Batch(x, np.arange(30)), np.arange(30), 10)
+    )
+    assert np.shares_memory(first, third)
+    assert not np.shares_memory(first, second)
     assert not np.shares_memory(first, x)
 
 
@@ -135,21 +140,6 @@ def test_a_loss_is_any_callable():
     b = named.train_batch(x, LABELS, optimizer=SGD(0.1))
     assert a == pytest.approx(2 * b)
     np.testing.assert_allclose(ours.predict(x), named.predict(x), rtol=1e-5, atol=1e-6)
-
-
-def test_ctrl_c_leaves_the_model_usable():
-    class Interrupted(SGD):
-        def update(self, parameters):
-            super().update(parameters)
-            if self.steps == 2:
-                raise KeyboardInterrupt
-
-    x = images()
-    model = classifier()
-    with pytest.raises(KeyboardInterrupt):
-        model.fit(x, LABELS, batch_size=16, optimizer=Interrupted(0.1), progress=True)
-    history = model.fit(x, LABELS, epochs=5, batch_size=16, progress=False)
-    assert history.loss[-1] < history.loss[0]
 
 
 @pytest.mark.parametrize("with_tqdm", [True, False])
