@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -214,16 +213,14 @@ def fit(
         source, validation, function, metrics, _class_weight(class_weight), augmentation,
         callbacks, progress,
     )  # fmt: skip
+    model.history = run.history
     plan.tell("on_train_begin", run)
     try:
         while run.epoch < run.epochs and not run.stop:
             _train_epoch(plan, run)
     except KeyboardInterrupt:
-        warnings.warn(
-            f"fit: interrupted in epoch {run.epoch}; the model is as the last step left it, the "
-            f"history has {len(run.history.loss)} epochs",
-            stacklevel=3,
-        )
+        plan.tell("on_train_end", run)
+        raise  # whoever trains several models wants none of them any more
     plan.tell("on_train_end", run)
     return run.history
 

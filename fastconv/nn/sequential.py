@@ -57,6 +57,8 @@ class Sequential(Container):
         Shapes of one sample; None until the model is built.
     metadata : dict
         Anything JSON can hold; saved and loaded with the model.
+    history : History or None
+        What the last `fit` saw, also when it was interrupted. It is not saved.
 
     Examples
     --------
@@ -90,6 +92,7 @@ class Sequential(Container):
         self.dtype = np.dtype(dtype)
         self.rng = np.random.default_rng(seed)
         self.metadata: dict[str, Any] = {}
+        self.history: loops.History | None = None
         self.input_shape: Shape | None = None
         if input_shape is not None:
             self.build(input_shape)
@@ -361,8 +364,8 @@ class Sequential(Container):
 
         Notes
         -----
-        Ctrl-C ends training: `fit` warns and returns the history, callbacks see the end, and the
-        model is as the last step left it.
+        Ctrl-C raises KeyboardInterrupt and leaves the model usable, as the last step left it;
+        callbacks see the end, and `history` has the epochs that were finished.
         """
         return loops.fit(
             self,
