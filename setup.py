@@ -52,7 +52,8 @@ def extension(path):
                        ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION")],
         # Nobody reads errno, and a square root that sets it is no vector instruction.  The loops
         # that take the time are the leaves'; more than -O2 only makes the others longer.
-        extra_compile_args=["-O3" if leaves else "-O2", "-g0", "-fno-math-errno"],
+        extra_compile_args=["-O3" if leaves else "-O2", "-g0", "-fno-math-errno",
+                            "-fno-asynchronous-unwind-tables"],
         extra_link_args=["-Wl,--strip-all"] if sys.platform == "linux" else [],
         libraries=["m"] if os.name == "posix" else [],
         depends=sorted(glob(f"{CORE}/*.pxd") + glob(f"{CORE}/ukernels/*.h")),
