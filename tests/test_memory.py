@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 from arrays import ORDERS, assert_same, integer_operands
-from shapes import EDGES, random_problems
+from shapes import EDGES, Problem, random_problems
 
 import fastconv
 from fastconv import reference, training
@@ -62,6 +62,33 @@ def test_convolution(dtype, order, side, isa):
         for got, wanted in zip((y, dx, dk), expected, strict=True):
             assert_same(got, wanted, f"{problem}, {order}")
         fastconv.conv2d_backward_bias(dy)
+
+
+@pytest.mark.parametrize("side", ["begin", "end"])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_winograd(dtype, order, side, isa):
+    """All tails of tiles, 1 to 9 pixels, and of vectors of channels."""
+    for size in range(1, 10):
+        problem = Problem(2, 5 + 9 * size, size, 10 - size, 4 * size + 3, 3, 3, padding=1)
+        x, kernel, bias, dy = integer_operands(problem, dtype)
+        rest = problem.keywords
+        expected = (
+            reference.conv2d(x, kernel, bias, **rest),
+            reference.conv2d_backward_input(dy, kernel, x.shape, **rest),
+            reference.conv2d_backward_kernel(dy, x, kernel.shape, **rest),
+        )
+        x, dy = guarded(x, order, side), guarded(dy, order, side)
+        kernel, bias = guarded(kernel, "contiguous", side), guarded(bias, "contiguous", side)
+        y, dx = (guarded(np.zeros(a.shape, dtype), order, side) for a in expected[:2])
+        dk = guarded(np.zeros(kernel.shape, dtype), "contiguous", side)
+        rest = {"algorithm": "winograd", **rest}
+        fastconv.conv2d(x, kernel, bias, out=y, **rest)
+        fastconv.conv2d_backward_input(dy, kernel, x.shape, out=dx, **rest)
+        fastconv.conv2d_backward_kernel(dy, x, kernel.shape, out=dk, **rest)
+        for got, wanted in zip((y, dx, dk), expected, strict=True):
+            bound = 1e3 * np.finfo(dtype).eps * abs(wanted).max()
+            assert abs(got - wanted).max() <= bound, f"{problem}, {order}"
 
 
 @pytest.mark.parametrize("side", ["begin", "end"])
