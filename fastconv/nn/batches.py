@@ -81,7 +81,13 @@ class StreamSource:
                 raise ValueError(
                     f"x: expected batches (x, y) or (x, y, weights), got {type(batch).__name__}"
                 )
-            yield Batch(*(as_array(v, name) for v, name in zip(batch, Batch._fields, strict=False)))
+            x, y, *weights = batch
+            weighted = weights and weights[0] is not None
+            yield Batch(
+                as_array(x, "x"),
+                as_array(y, "y"),
+                as_array(weights[0], "weights") if weighted else None,
+            )
             count += 1
         short = self.once and self.steps is not None and count < self.steps
         if not count or short:

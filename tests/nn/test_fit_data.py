@@ -90,6 +90,13 @@ def test_streams_may_bring_weights():
     assert same_weights(one, other)
 
 
+def test_weights_of_none_are_no_weights():
+    one, other = model(), model()
+    one.fit(pieces(), progress=False)
+    other.fit([(x, y, None) for x, y in pieces()], progress=False)
+    assert same_weights(one, other)
+
+
 @pytest.mark.parametrize(
     "data, options, message",
     [
