@@ -39,13 +39,18 @@ ROUNDS, QUICK_ROUNDS = 2, 1
 QUICK_SECONDS = 0.003
 
 
+def settle_memory() -> None:
+    """Start this program again with the settings, unless it has them."""
+    if any(os.environ.get(name) != value for name, value in SETTINGS.items()):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | SETTINGS)
+
+
 def main() -> None:
     options = parse()
     if options.load:
         results = json.loads(options.load.read_text())
     else:
-        if any(os.environ.get(name) != value for name, value in SETTINGS.items()):
-            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | SETTINGS)
+        settle_memory()
         # Minutes of figures shall not be lost for want of a place to write them.
         if options.out:
             options.out.parent.mkdir(parents=True, exist_ok=True)
