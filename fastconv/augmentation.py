@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastconv.arguments import as_array, positive_int
 
-Transform = Callable[[NDArray, np.random.Generator], NDArray]
+# A string, since looking np.random up imports it, which takes as long as half of the package.
+Transform: TypeAlias = "Callable[[NDArray, np.random.Generator], NDArray]"
 
 
 class Compose:
