@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastconv
@@ -71,7 +71,6 @@ def problem(N, G, IC, OC, H, W, padding, dtype=np.float32, orders=(False, False)
 
 
 @pytest.mark.parametrize("name", PASSES)
-@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     sizes=st.tuples(
         st.integers(1, 3), st.integers(1, 3), st.integers(1, 40), st.integers(1, 40),
