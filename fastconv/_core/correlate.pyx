@@ -12,7 +12,7 @@ Lanes are output channels, rows of the register tile are output pixels.  The nes
                            for, where it comes from memory
           phase
             column tile, part         MR pixels, taps valid for all of them
-              image, row              one call of the tile: sums t, u, ci in registers
+              image, run of rows      one call: a tile for each row, sums t, u, ci in registers
 
 With few reduced channels a part of a tile would be too short to pay for its call: then (`padded`)
 the source rows are packed between zero columns.  Reduced channels are blocked so that one block of
@@ -30,8 +30,8 @@ from fastconv._core.isa cimport FC_MAX_MR, FC_MAX_NR, fc_tile, fc_tile_fn
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
     ENOUGH_TASKS, FEW_CHANNELS, SCRATCH_BYTES, TASK_WORK, ColumnTile, Lanes, Part, Plan, ceil_div,
-    cut_columns, cut_lanes, destination_pixels, max_taps, order_kernel, source_elements,
-    split_lanes, tallest_tile)
+    cut_columns, cut_lanes, destination_pixels, max_taps, order_kernel, rows_alike,
+    source_elements, split_lanes, tallest_tile)
 from fastconv._core.task cimport (
     Run, Task, pack_source, run_tasks, scratch_bytes, scratch_image, unpack_task, write_planes)
 
@@ -285,6 +285,7 @@ cdef void run_part(
     cdef fc_tile_fn run = NULL
     cdef fc_tile t = whole[0]
     t.a_off, t.c_off = a_off, c_off
+    t.a_n, t.b_n, t.c_n = h.stride * src.sh, 0, h.step * dst.sh
     t.b = <const char*>whole.b + part.u0 * ci_len * lanes.nr * p.vf * size
     if p.merged:
         t.nu, t.nk = 1, (part.u1 - part.u0) * ci_len
@@ -304,13 +305,16 @@ cdef void run_part(
                     a_off[q * columns + j] = q * src.sn + (part.j0 + j) * w.stride * src.sw
                     c_off[q * columns + j] = (
                         q * dst.sn + (w.start + (part.j0 + j) * w.step) * dst.sw)
-        for i in range(i0, i1):
+        i = i0
+        while i < i1:
             t0, t1 = valid[2 * i], valid[2 * i + 1]
+            t.n = rows_alike(valid, i, i1)
             t.nt = t1 - t0 if part.u1 > part.u0 else 0
             t.a = a + (n * src.sn + (i * h.stride + h.offset + t0 * h.offset_step) * src.sh) * size
             t.b = b + t0 * t.b_t * size
             t.c = c + (n * dst.sn + (h.start + i * h.step) * dst.sh) * size
             run(&t)
+            i += t.n
         # end: i
         n += joined
     # end: n

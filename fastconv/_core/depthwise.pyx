@@ -12,9 +12,9 @@ There is little arithmetic for each byte, so the nest follows memory:
     task   (images, rows, lane blocks)                  in parallel
       phase
         row                  wide tiles: up to MR pixels of a row
-          column tile
+          column tiles       as many alike as one call may take
             image
-              lane block     one call of the tile: sums t, ci, u in registers
+              lane block     one call: a tile after the other, sums t, ci, u in registers
         column tile          narrow tiles, at the border: pixels of several rows, then images
           rows, images
             lane block
@@ -34,6 +34,9 @@ from fastconv._core.plan cimport (
 from fastconv._core.task cimport (
     Run, Task, lanes_end, pack_source, run_tasks, scratch_bytes, scratch_image, unpack_task,
     write_planes)
+
+# So much of the source is asked for at a time: more would keep the tiles waiting.
+cdef Py_ssize_t ASKED_BYTES = 8192
 
 
 # ---- the plan -----------------------------------------------------------------------------------
@@ -171,30 +174,59 @@ cdef void sweep_wide(
 ) noexcept nogil:
     """One phase of a task: the tiles that a row's pixels fill."""
     cdef const Plan* p = run.p
-    cdef Py_ssize_t i, n, at
+    cdef bint asks = p.asks and p.src_scratch == 0
+    cdef Py_ssize_t i, n, at, count, most = p.columns
     cdef int nr
     cdef ColumnTile* tile
+    if asks:
+        most = ASKED_BYTES // max(src.sw * p.itemsize, 1)
     for i in range(task.b0, min(task.b1, p.h[ph].n)):
         for nr in range(1, p.lanes[0].nr + 1):
-            for at in range(first_tile(p, nr, pw), first_tile(p, nr, pw + 1)):
+            at = first_tile(p, nr, pw)
+            while at < first_tile(p, nr, pw + 1):
                 tile = &p.tiles[at]
+                count = 1
                 if joined_rows(p, nr, tile) < 2:
+                    count = tiles_alike(p, at, first_tile(p, nr, pw + 1), most)
                     for n in range(task.n0, task.n1):
-                        if p.asks and p.src_scratch == 0 and nr == p.lanes[0].nr:
-                            ahead(p, &p.h[ph], &p.w[pw], tile, n, i, src)
-                        run_tile(run, task, ph, pw, nr, tile, n, 1, i, 1, src, dst)
+                        if asks and nr == p.lanes[0].nr:
+                            ahead(p, &p.h[ph], &p.w[pw], tile, count, n, i, src)
+                        run_tiles(run, task, ph, pw, nr, tile, count, n, 1, i, 1, src, dst)
+                at += count
             # end: at
         # end: nr
     # end: i
 
 
+cdef Py_ssize_t tiles_alike(
+    const Plan* p, Py_ssize_t at, Py_ssize_t end, Py_ssize_t most
+) noexcept nogil:
+    """How many column tiles from one on have its height and taps, of at most so many pixels."""
+    cdef const ColumnTile* tile = &p.tiles[at]
+    cdef const ColumnTile* other
+    cdef Py_ssize_t height = tile.j1 - tile.j0, count = 1
+    while at + count < end and (count + 1) * height <= most:
+        other = &p.tiles[at + count]
+        if other.j1 - other.j0 != height or not sees_same(p, tile, other):
+            break
+        count += 1
+    return count
+
+
+cdef bint sees_same(const Plan* p, const ColumnTile* a, const ColumnTile* b) noexcept nogil:
+    if a.part0 == a.part1 or b.part0 == b.part1:
+        return a.part0 == a.part1 and b.part0 == b.part1
+    return p.parts[a.part0].u0 == p.parts[b.part0].u0 and (
+        p.parts[a.part0].u1 == p.parts[b.part0].u1)
+
+
 cdef void ahead(
-    const Plan* p, const Axis* h, const Axis* w, const ColumnTile* tile,
+    const Plan* p, const Axis* h, const Axis* w, const ColumnTile* tile, Py_ssize_t count,
     Py_ssize_t n, Py_ssize_t i, const Image* src
 ) noexcept nogil:
-    """Ask for the pixels that the tile below this one will be the first to see."""
+    """Ask for the pixels that the tiles below these will be the first to see."""
     cdef Py_ssize_t row, last = (i + 1) * h.stride + h.offset + (h.taps - 1) * h.offset_step
-    cdef Py_ssize_t pixels = (tile.j1 - tile.j0) * w.stride
+    cdef Py_ssize_t pixels = count * (tile.j1 - tile.j0) * w.stride
     cdef const char* a
     for row in range(last, last + h.stride):
         if 0 <= row < p.src_h:
@@ -227,7 +259,7 @@ cdef void sweep_narrow(
                 n = task.n0
                 while n < task.n1:
                     images = min(most // rows, task.n1 - n)
-                    run_tile(run, task, ph, pw, nr, &p.tiles[at], n, images, i, rows, src, dst)
+                    run_tiles(run, task, ph, pw, nr, &p.tiles[at], 1, n, images, i, rows, src, dst)
                     n += images
                 i += rows
             # end: i
@@ -235,12 +267,15 @@ cdef void sweep_narrow(
     # end: nr
 
 
-cdef void run_tile(
+cdef void run_tiles(
     const Run* run, const Task* task, int ph, int pw, int nr, const ColumnTile* tile,
-    Py_ssize_t n, Py_ssize_t images, Py_ssize_t i, Py_ssize_t rows,
+    Py_ssize_t count, Py_ssize_t n, Py_ssize_t images, Py_ssize_t i, Py_ssize_t rows,
     const Image* src, const Image* dst
 ) noexcept nogil:
-    """A tile's columns of some rows and images, for every block of nr vectors of the task."""
+    """The columns of a tile, and of those after it that are alike, of some rows and images.
+
+    For every block of nr vectors of the task.
+    """
     cdef const Plan* p = run.p
     cdef const Axis* h = &p.h[ph]
     cdef const Axis* w = &p.w[pw]
@@ -267,6 +302,9 @@ cdef void run_tile(
         u0 = p.parts[tile.part0].u0
         t.nk = p.parts[tile.part0].u1 - u0
     t.a_off, t.c_off = a_off, c_off
+    t.n, t.b_n = count, 0
+    t.a_n = (tile.j1 - tile.j0) * w.stride * src.sw
+    t.c_n = (tile.j1 - tile.j0) * w.step * dst.sw
     t.nu, t.a_u, t.b_u = p.CI, src.sc, w.taps * width
     t.a_t, t.a_k = h.offset_step * src.sh, w.offset_step * src.sw
     t.b_t, t.b_k = p.CI * w.taps * width, width

@@ -34,6 +34,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         Py_ssize_t a_t, a_u, a_k
         Py_ssize_t b_t, b_u, b_k
         Py_ssize_t nt, nu, nk
+        Py_ssize_t n, a_n, b_n, c_n
         const void* lane_bias
         const void* row_bias
         Py_ssize_t lanes
@@ -41,7 +42,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         int relu
         int stream
 
-    ctypedef void (*fc_tile_fn)(const fc_tile* t) noexcept nogil
+    ctypedef void (*fc_tile_fn)(fc_tile* t) noexcept nogil
     ctypedef void (*fc_transpose_fn)(
         void* dst, Py_ssize_t dst_row, const Py_ssize_t* order,
         const void* src, Py_ssize_t src_row, Py_ssize_t rows, Py_ssize_t cols) noexcept nogil

@@ -306,6 +306,7 @@ cdef void sum_block(
     t.b_t, t.b_u, t.b_k = dy.sn, dy.sh, dy.sw
     t.lane_bias = t.row_bias = NULL
     t.lanes, t.relu, t.stream = lanes.count, False, False
+    t.n, t.a_n, t.b_n, t.c_n = 1, 0, 0, 0
     for unit in range(part * p.units, min((part + 1) * p.units, p.n_units)):
         first = unit // taps_of_unit * p.tile_rows
         rows = min(p.tile_rows, p.unit_rows - first)

@@ -99,6 +99,15 @@ cdef inline Py_ssize_t tallest_tile(
     """The most rows that a tile of every width in use can have."""
     return min(leaves.max_mr[lanes[0].nr - 1], leaves.max_mr[lanes[count - 1].nr - 1])
 
+cdef inline Py_ssize_t rows_alike(
+    const Py_ssize_t* valid, Py_ssize_t i, Py_ssize_t end
+) noexcept nogil:
+    """How many rows from i on see the taps of row i."""
+    cdef Py_ssize_t j = i + 1
+    while j < end and valid[2 * j] == valid[2 * i] and valid[2 * j + 1] == valid[2 * i + 1]:
+        j += 1
+    return j - i
+
 cdef inline bint is_lanewise(
     Py_ssize_t G, Py_ssize_t CI, Py_ssize_t CO, Py_ssize_t taps, int vf
 ) noexcept nogil:

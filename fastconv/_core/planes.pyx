@@ -24,7 +24,8 @@ from fastconv._core.geometry cimport Axis, span
 from fastconv._core.isa cimport FC_MAX_MR, FC_MAX_NR, fc_leaves, fc_tile, unaligned_leaves
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
-    SCRATCH_BYTES, TASK_WORK, Lanes, Plan, axis_span, best_width, ceil_div, cut_lanes, tallest_tile)
+    SCRATCH_BYTES, TASK_WORK, Lanes, Plan, axis_span, best_width, ceil_div, cut_lanes, rows_alike,
+    tallest_tile)
 from fastconv._core.task cimport scratch_bytes
 from fastconv._core.threads cimport parallel_for
 
@@ -198,26 +199,30 @@ cdef void sweep(
         t.row_bias = NULL
         if run.bias != NULL and ci0 == 0:
             t.row_bias = run.bias + (task.g * p.CO + co) * size
+        t.a_n = 0
         if p.flat:
-            sweep_row(p, task, h, w, 0, h.taps, task.b0, ci0, ci_len, k_ci, rows,
-                      run.relu and last, kernel + co * k_co * size, src,
-                      dst + co * p.dst_plane * size, &t)
+            sweep_rows(p, task, h, w, 0, h.taps, task.b0, ci0, ci_len, k_ci, rows,
+                       run.relu and last, kernel + co * k_co * size, src,
+                       dst + co * p.dst_plane * size, &t)
             continue
-        for i in range(task.b0, i1):
+        i = task.b0
+        while i < i1:
             t0, t1 = valid[2 * i], valid[2 * i + 1]
-            sweep_row(p, task, h, w, t0, t1, i, ci0, ci_len, k_ci, rows,
-                      run.relu and last, kernel + co * k_co * size, src,
-                      dst + (co * p.dst_plane + (i - task.b0) * p.dst_pitch) * size, &t)
+            t.n, t.b_n, t.c_n = rows_alike(valid, i, i1), h.stride * p.src_pitch, p.dst_pitch
+            sweep_rows(p, task, h, w, t0, t1, i, ci0, ci_len, k_ci, rows,
+                       run.relu and last, kernel + co * k_co * size, src,
+                       dst + (co * p.dst_plane + (i - task.b0) * p.dst_pitch) * size, &t)
+            i += t.n
         # end: i
     # end: tile
 
 
-cdef void sweep_row(
+cdef void sweep_rows(
     const Plan* p, const Task* task, const Axis* h, const Axis* w, Py_ssize_t t0, Py_ssize_t t1,
     Py_ssize_t i, Py_ssize_t ci0, Py_ssize_t ci_len, Py_ssize_t k_ci, Py_ssize_t rows, bint relu,
     const char* kernel, const char* src, char* dst, const fc_tile* whole
 ) noexcept nogil:
-    """Taps [t0, t1) of output row i (or of all rows from i on) for `rows` output channels."""
+    """Taps [t0, t1) of some (or all) output rows from i on, for `rows` output channels."""
     cdef Py_ssize_t size = p.itemsize, split = p.split_columns
     cdef Py_ssize_t taps, every, shift, part, parts, column
     cdef fc_tile t = whole[0]
@@ -250,15 +255,22 @@ cdef void sweep_row(
 
 
 cdef void run_lanes(const Plan* p, Py_ssize_t rows, char* dst, fc_tile* t) noexcept nogil:
-    """A run of pixels, block of lanes by block; whole vectors are written."""
-    cdef Py_ssize_t block, size = p.itemsize
+    """Runs of pixels, block of lanes by block; whole vectors are written."""
+    cdef Py_ssize_t block = 0, size = p.itemsize
     cdef const char* b = <const char*>t.b
     cdef Lanes* lanes
-    for block in range(p.n_lanes):
+    while block < p.n_lanes:
         lanes = &p.lanes[block]
         t.b = b + lanes.v0 * p.vf * size
         t.c = dst + lanes.v0 * p.vf * size
         t.lanes = lanes.nr * p.vf
+        block += 1
+        if p.flat:
+            # One run: its blocks of one width are the tiles of a call.
+            t.n, t.b_n, t.c_n = 1, t.lanes, t.lanes
+            while block < p.n_lanes and p.lanes[block].nr == lanes.nr:
+                t.n += 1
+                block += 1
         p.leaves.tile[lanes.nr - 1][rows - 1](t)
 
 

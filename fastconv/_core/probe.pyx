@@ -48,7 +48,7 @@ def tile(str name, int mr, int nr, str dtype):
     cdef Py_ssize_t a_off[FC_MAX_MR]
     cdef Py_ssize_t c_off[FC_MAX_MR]
     cdef Py_ssize_t size = 4 if dtype == "float32" else 8, width = nr * of.vf
-    cdef int p, _, calls = 200
+    cdef int p, calls = 200
     cdef double best = 0, end = time.perf_counter() + 0.1, start
     cdef fc_tile t
     if (mr, nr) not in [(rows, w) for top, w in tiles(name, dtype) for rows in range(1, top + 1)]:
@@ -62,10 +62,10 @@ def tile(str name, int mr, int nr, str dtype):
     t.a_off, t.c_off, t.lane_bias, t.row_bias = a_off, c_off, NULL, NULL
     t.a_t = t.a_u = t.b_t = t.b_u = 0
     t.a_k, t.b_k, t.nt, t.nu, t.nk = 1, width, 1, 1, DEPTH
+    t.n, t.a_n, t.b_n, t.c_n = calls, 0, 0, 0
     t.lanes, t.accumulate, t.relu, t.stream = width, False, False, False
     while time.perf_counter() < end:
         start = time.perf_counter()
-        for _ in range(calls):
-            of.tile[nr - 1][mr - 1](&t)
+        of.tile[nr - 1][mr - 1](&t)
         best = max(best, 2.0 * calls * mr * width * DEPTH / (time.perf_counter() - start))
     return best / 1e9

@@ -265,14 +265,14 @@ cdef void multiply(
     cdef Py_ssize_t a_off[FC_MAX_MR]
     cdef Py_ssize_t c_off[FC_MAX_MR]
     cdef Py_ssize_t most = p.leaves.max_mr[lanes.nr - 1], width = lanes.nr * p.vf
-    cdef Py_ssize_t height = ceil_div(tiles, ceil_div(tiles, most)), size = p.itemsize
+    cdef Py_ssize_t tallest = ceil_div(tiles, ceil_div(tiles, most)), height, size = p.itemsize
     cdef Py_ssize_t value, first, row, ci0
     cdef Py_ssize_t sum_length = ceil_div(p.CI, ceil_div(p.CI, LONGEST_SUM))
     cdef fc_tile t
-    for row in range(height):
+    for row in range(tallest):
         a_off[row], c_off[row] = row * p.pixels.pitch, row * width
     t.a_off, t.c_off = a_off, c_off
-    t.a_t = t.a_u = t.b_t = t.b_u = 0
+    t.a_t = t.a_u = t.b_t = t.b_u = t.b_n = 0
     t.a_k, t.b_k = 1, width
     t.nt, t.nu = 1, 1
     t.lane_bias = t.row_bias = NULL
@@ -286,8 +286,11 @@ cdef void multiply(
             while first < tiles:
                 t.a = values + (value * p.pixels.step + first * p.pixels.pitch + ci0) * size
                 t.c = products + (value * p.product_step + first * width) * size
-                p.leaves.tile[lanes.nr - 1][min(height, tiles - first) - 1](&t)
-                first += height
+                height = min(tallest, tiles - first)
+                t.n = (tiles - first) // height
+                t.a_n, t.c_n = height * p.pixels.pitch, height * width
+                p.leaves.tile[lanes.nr - 1][height - 1](&t)
+                first += t.n * height
             t.b = <const char*>t.b + t.nk * width * size
             ci0 += sum_length
     # end: value

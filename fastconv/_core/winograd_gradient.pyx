@@ -211,13 +211,13 @@ cdef void multiply(
     """sums[value][ci][lane] (+)= sum over tiles of x[value][tile][ci] * dy[value][tile][lane]"""
     cdef Py_ssize_t a_off[FC_MAX_MR]
     cdef Py_ssize_t c_off[FC_MAX_MR]
-    cdef Py_ssize_t size = p.itemsize, value, block, ci, row, most, height
+    cdef Py_ssize_t size = p.itemsize, value, block, ci, row, most, tallest, height
     cdef Lanes* lanes
     cdef fc_tile t
     for row in range(FC_MAX_MR):
         a_off[row], c_off[row] = row, row * p.width
     t.a_off, t.c_off = a_off, c_off
-    t.a_t = t.a_u = t.b_t = t.b_u = 0
+    t.a_t = t.a_u = t.b_t = t.b_u = t.b_n = 0
     t.a_k, t.b_k = p.x.pitch, p.dy.pitch
     t.nt, t.nu, t.nk = 1, 1, tiles
     t.lane_bias = t.row_bias = NULL
@@ -226,7 +226,7 @@ cdef void multiply(
         for block in range(first, last + 1):
             lanes = &p.lanes[block]
             most = p.leaves.max_mr[lanes.nr - 1]
-            height = ceil_div(channels, ceil_div(channels, most))
+            tallest = ceil_div(channels, ceil_div(channels, most))
             t.lanes = lanes.nr * p.vf
             t.b = dy + (value * p.dy.step + lanes.c0 - p.lanes[first].c0) * size
             ci = 0
@@ -234,8 +234,10 @@ cdef void multiply(
                 t.a = x + (value * p.x.step + ci) * size
                 t.c = sums + (value * p.sum_step + ci * p.width
                               + lanes.c0 - p.lanes[first].c0) * size
-                p.leaves.tile[lanes.nr - 1][min(height, channels - ci) - 1](&t)
-                ci += height
+                height = min(tallest, channels - ci)
+                t.n, t.a_n, t.c_n = (channels - ci) // height, height, height * p.width
+                p.leaves.tile[lanes.nr - 1][height - 1](&t)
+                ci += t.n * height
         # end: block
     # end: value
 

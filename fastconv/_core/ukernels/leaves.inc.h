@@ -16,19 +16,14 @@
 #include "norm.inc.h"
 #include "loss.inc.h"
 
-#define FC_EMIT(mr, nr) \
-    static void FC_N(tile_##mr##x##nr)(const fc_tile *t) { FC_N(tile_body)(t, mr, nr, 0); }
-FC_ROWS_1(FC_EMIT, 1)
-FC_ROWS_2(FC_EMIT, 2)
-FC_ROWS_3(FC_EMIT, 3)
-FC_ROWS_4(FC_EMIT, 4)
-#undef FC_EMIT
-
-#define FC_EMIT(mr, nr) \
-    static void FC_N(lanewise_##mr##x##nr)(const fc_tile *t) { FC_N(tile_body)(t, mr, nr, 1); }
-FC_ROWS_1(FC_EMIT, 1)
-FC_ROWS_2(FC_EMIT, 2)
-#undef FC_EMIT
+FC_ROWS_1(FC_TILE, 1)
+FC_ROWS_2(FC_TILE, 2)
+FC_ROWS_3(FC_TILE, 3)
+FC_ROWS_4(FC_TILE, 4)
+FC_ROWS_1(FC_LANEWISE_TILE, 1)
+FC_ROWS_2(FC_LANEWISE_TILE, 2)
+#undef FC_TILE
+#undef FC_LANEWISE_TILE
 
 #define FC_ENTRY(mr, nr) FC_N(tile_##mr##x##nr),
 #define FC_LANEWISE(mr, nr) FC_N(lanewise_##mr##x##nr),

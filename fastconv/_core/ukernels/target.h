@@ -35,8 +35,10 @@
 
 #if defined(__clang__)
 #define FC_UNROLL FC_PRAGMA(clang loop unroll(full))
+#define FC_UNROLL_BY(n) FC_PRAGMA(clang loop unroll_count(n))
 #else
 #define FC_UNROLL FC_PRAGMA(GCC unroll 32)
+#define FC_UNROLL_BY(n) FC_PRAGMA(GCC unroll n)
 #endif
 
 /* The lanes of x and y (numbered on from x's) in the order listed. */
@@ -55,6 +57,7 @@
 #define FC_WALK(p) __asm__("" : "+r"(p))
 
 #define FC_INLINE static inline __attribute__((always_inline))
+#define FC_NOINLINE __attribute__((noinline))
 #define FC_PASTE_(a, b) a##b
 #define FC_PASTE(a, b) FC_PASTE_(a, b)
 

@@ -75,10 +75,13 @@ FC_INLINE void FC_N(follow)(V acc[FC_MAX_MR][FC_MAX_NR], const T *const row[], p
     }
 }
 
-FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, const int lanewise)
+/* One tile: its sum, and what is stored of it. */
+FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, const int lanewise,
+                               const int slides, const int follows)
 {
     V acc[FC_MAX_MR][FC_MAX_NR];
     const T *row[FC_MAX_MR];
+    T *const c0 = t->c;
     FC_UNROLL
     for (int p = 0; p < MR; p++) {
         row[p] = (const T *)t->a + t->a_off[p];
@@ -92,23 +95,19 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
         FC_UNROLL
         for (int p = 0; p < MR; p++) {
             FC_UNROLL
-            for (int v = 0; v < NR; v++)
-                __builtin_prefetch((const T *)t->c + t->c_off[p] + v * VF, 1);
+            for (int v = 0; v < NR; v++) __builtin_prefetch(c0 + t->c_off[p] + v * VF, 1);
         }
     }
     const ptrdiff_t a_k = t->a_k, b_k = t->b_k;
-    const int slides = lanewise && MR > 2 && t->nk == FC_SLIDE && FC_N(rows_overlap)(t, MR);
-    const int follows =
-        lanewise && MR % FC_SLIDE == 0 && t->nk > FC_SLIDE && FC_N(rows_follow)(t, MR);
     for (ptrdiff_t it = 0; it < t->nt; it++) {
         for (ptrdiff_t iu = 0; iu < t->nu; iu++) {
             ptrdiff_t ia = it * t->a_t + iu * t->a_u;
             const T *b = (const T *)t->b + it * t->b_t + iu * t->b_u;
-            if (follows) {
+            if (lanewise && MR % FC_SLIDE == 0 && follows) {
                 FC_N(follow)(acc, row, ia, b, t, MR, NR);
                 continue;
             }
-            if (slides) {
+            if (lanewise && MR > 2 && slides) {
                 FC_N(slide)(acc, row[0] + ia, a_k, b, b_k, MR, NR, FC_SLIDE);
                 continue;
             }
@@ -148,7 +147,7 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
             if (t->accumulate) {
                 FC_UNROLL
                 for (int p = 0; p < MR; p++)
-                    acc[p][v] += FC_N(load)((const T *)t->c + t->c_off[p] + v * VF);
+                    acc[p][v] += FC_N(load)(c0 + t->c_off[p] + v * VF);
             }
             if (t->relu) {
                 FC_UNROLL
@@ -157,11 +156,11 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
             if (t->stream) {
                 FC_UNROLL
                 for (int p = 0; p < MR; p++)
-                    FC_N(stream)((T *)t->c + t->c_off[p] + v * VF, acc[p][v]);
+                    FC_N(stream)(c0 + t->c_off[p] + v * VF, acc[p][v]);
             } else {
                 FC_UNROLL
                 for (int p = 0; p < MR; p++)
-                    FC_N(store)((T *)t->c + t->c_off[p] + v * VF, acc[p][v]);
+                    FC_N(store)(c0 + t->c_off[p] + v * VF, acc[p][v]);
             }
         }
     }
@@ -170,7 +169,7 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
         const ptrdiff_t lanes = t->lanes - v * VF;
         FC_UNROLL
         for (int p = 0; p < MR; p++) {
-            T *c = (T *)t->c + t->c_off[p] + v * VF;
+            T *c = c0 + t->c_off[p] + v * VF;
             V y = acc[p][v];
             if (t->lane_bias) y += FC_N(load)((const T *)t->lane_bias + v * VF);
             if (t->row_bias) y += ((const T *)t->row_bias)[p];
@@ -180,3 +179,35 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
         }
     }
 }
+
+FC_INLINE void FC_N(next_tile)(fc_tile *t)
+{
+    t->a = (const T *)t->a + t->a_n;
+    t->b = (const T *)t->b + t->b_n;
+    t->c = (T *)t->c + t->c_n;
+}
+
+/* The leaves of one size, for leaves.inc.h.  The loop over tiles stands outside of the function that
+ * computes one, whose registers are all taken. */
+#define FC_TILE(mr, nr)                                                                            \
+    static FC_NOINLINE void FC_N(one_##mr##x##nr)(const fc_tile *t)                                \
+    {                                                                                              \
+        FC_N(tile_body)(t, mr, nr, 0, 0, 0);                                                       \
+    }                                                                                              \
+    static void FC_N(tile_##mr##x##nr)(fc_tile *t)                                                 \
+    {                                                                                              \
+        for (ptrdiff_t left = t->n; left > 0; left--, FC_N(next_tile)(t)) FC_N(one_##mr##x##nr)(t); \
+    }
+#define FC_LANEWISE_TILE(mr, nr)                                                                   \
+    static FC_NOINLINE void FC_N(one_lanewise_##mr##x##nr)(const fc_tile *t, int slides,           \
+                                                           int follows)                            \
+    {                                                                                              \
+        FC_N(tile_body)(t, mr, nr, 1, slides, follows);                                            \
+    }                                                                                              \
+    static void FC_N(lanewise_##mr##x##nr)(fc_tile *t)                                             \
+    {                                                                                              \
+        const int slides = mr > 2 && t->nk == FC_SLIDE && FC_N(rows_overlap)(t, mr);               \
+        const int follows = mr % FC_SLIDE == 0 && t->nk > FC_SLIDE && FC_N(rows_follow)(t, mr);    \
+        for (ptrdiff_t left = t->n; left > 0; left--, FC_N(next_tile)(t))                          \
+            FC_N(one_lanewise_##mr##x##nr)(t, slides, follows);                                    \
+    }

@@ -55,9 +55,16 @@ FC_INLINE void FC_N(transpose_body)(void *dst_, ptrdiff_t dst_row, const ptrdiff
             for (int i = 0; i < VF; i++) d[i] = src[(r + i) * src_row + c];
         }
     }
-    for (; r < rows; r++)
-        for (ptrdiff_t c = 0; c < cols; c++)
-            dst[(order ? order[c] : c) * dst_row + r] = src[r * src_row + c];
+    for (; r < rows; r++) {
+        const T *row = src + r * src_row;
+        if (order) {
+            for (ptrdiff_t c = 0; c < cols; c++) dst[order[c] * dst_row + r] = row[c];
+        } else {
+            T *to = dst + r;
+            FC_UNROLL_BY(8)
+            for (ptrdiff_t c = 0; c < cols; c++, to += dst_row) *to = row[c];
+        }
+    }
 }
 
 static void FC_N(transpose)(void *dst, ptrdiff_t dst_row, const ptrdiff_t *order, const void *src,

@@ -30,6 +30,9 @@ enum {
  *                            + lane_bias[l] + row_bias[p] )          for l < lanes
  *
  * where either bias may be NULL and (NR-1)*VF < lanes <= NR*VF: nothing past `lanes` is touched.
+ *
+ * A call computes n such tiles, one after the other, and moves a, b and c by a_n, b_n and c_n after
+ * each.
  */
 typedef struct {
     const void *a, *b;
@@ -38,6 +41,7 @@ typedef struct {
     ptrdiff_t a_t, a_u, a_k;
     ptrdiff_t b_t, b_u, b_k;
     ptrdiff_t nt, nu, nk;
+    ptrdiff_t n, a_n, b_n, c_n;
     const void *lane_bias; /* NR*VF values */
     const void *row_bias;  /* MR values    */
     ptrdiff_t lanes;
@@ -47,7 +51,7 @@ typedef struct {
                    `fence` follows before anyone reads it */
 } fc_tile;
 
-typedef void (*fc_tile_fn)(const fc_tile *t);
+typedef void (*fc_tile_fn)(fc_tile *t);
 
 /* Lane-wise tile: the same but for the product, in which lane l of `a` meets lane l of `b`:
  *
