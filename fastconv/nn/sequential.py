@@ -149,13 +149,13 @@ class Sequential(Container):
 
         Parameters
         ----------
-        x : array_like, shape (N, *input_shape)
+        x : array_like, shape ``(N, *input_shape)``
         training : bool
             Whether `backward` will follow, and whether dropout is active.
 
         Returns
         -------
-        ndarray, shape (N, *output_shape)
+        ndarray, shape ``(N, *output_shape)``
         """
         y = self._checked(x).astype(self.dtype, copy=False)
         if y.ndim == 4:
@@ -193,7 +193,7 @@ class Sequential(Container):
 
         Parameters
         ----------
-        dy : array_like, shape (N, *output_shape)
+        dy : array_like, shape ``(N, *output_shape)``
             Gradient of the loss with respect to the model's output.
         need_dx : bool
             Whether the gradient with respect to the model's input is wanted too. Without it no
@@ -201,7 +201,7 @@ class Sequential(Container):
 
         Returns
         -------
-        ndarray of shape (N, *input_shape), or None
+        ndarray of shape ``(N, *input_shape)``, or None
         """
         layers = self.layers
         if not need_dx:
@@ -270,7 +270,7 @@ class Sequential(Container):
 
         Parameters
         ----------
-        x : array_like, shape (N, *input_shape)
+        x : array_like, shape ``(N, *input_shape)``
         y : array_like
             What `loss` compares with: labels (N,) for the default.
         optimizer : Optimizer
@@ -314,7 +314,7 @@ class Sequential(Container):
 
         Parameters
         ----------
-        x : array_like, shape (samples, *input_shape), or iterable
+        x : array_like, shape ``(samples, *input_shape)``, or iterable
             Any real type; batches are converted one at a time. Without `y` it is an iterable of
             batches ``(x, y)`` or ``(x, y, weights)``, which is begun anew for every epoch; an
             iterator goes on from epoch to epoch and needs `steps_per_epoch`.
@@ -425,7 +425,7 @@ class Sequential(Container):
 
         Returns
         -------
-        ndarray, shape (samples, *output_shape)
+        ndarray, shape ``(samples, *output_shape)``
         """
         return loops.predict(self, x, batch_size=batch_size)
 

@@ -1,10 +1,14 @@
-"""The examples in docstrings and on the pages of docs/ run and are true."""
+"""Examples in docstrings and on the pages of docs/ run and are true; the reference is complete."""
 
 import doctest
+import re
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+import fastconv
 
 MODULES = [
     f"fastconv.{name}"
@@ -31,13 +35,64 @@ def test_docstrings(name):
     assert not failed
 
 
-PAGES = ["layers.md", "training.md", "own-layer.md", "interop.md", "filters.md", "plots.md"]
+PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "```python" in page.read_text()]
+NEEDS = {"plots": "matplotlib", "train-on-images": "PIL", "from-pytorch": "torch"}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages(page):
-    if page == "plots.md":
-        pytest.importorskip("matplotlib")
-    failed, attempted = doctest.testfile(str(DOCS / page), module_relative=False)
-    assert attempted >= 8
+    """Every block of Python on a page is an example that runs."""
+    if page.stem in NEEDS:
+        pytest.importorskip(NEEDS[page.stem])
+    blocks = page.read_text().split("```python\n")[1:]
+    assert all(block.startswith(">>>") for block in blocks)
+    failed, attempted = doctest.testfile(str(page), module_relative=False)
+    assert attempted
     assert not failed
+
+
+ENTRY = re.compile(r"^\.\. (module|currentmodule|autofunction|autoclass):: (\S+)", re.MULTILINE)
+# Public in their modules for other modules, not for users.
+INTERNAL = {"get_loss", "get_metric", "get_optimizer", "Compiled", "Monitor", "History"}
+
+
+def described():
+    """The full name of everything that has an entry in the reference."""
+    names = set()
+    for page in (DOCS / "reference").glob("*.rst"):
+        for kind, name in ENTRY.findall(page.read_text()):
+            if kind.endswith("module"):
+                module = name
+            else:
+                names.add(name if name.startswith("fastconv.") else f"{module}.{name}")
+    return names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fastconv",
+        *(
+            f"fastconv.{name}"
+            for name in [
+                "data", "filters", "interop", "models", "plot", "training", "inference", "optim",
+                "losses", "metrics", "schedules", "callbacks", "augmentation",
+            ]
+        ),
+    ],
+)
+def test_reference_is_complete(name):
+    module = import_module(name)
+    public = getattr(module, "__all__", None) or [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__ and name[0] != "_"
+        and callable(value) and name not in INTERNAL
+    ]
+    missing = {
+        f"{module.__name__}.{name}"
+        for name in public
+        if not isinstance(getattr(module, name), ModuleType)
+        and (module is fastconv or name not in fastconv.__all__)
+    }
+    assert not missing - described()
