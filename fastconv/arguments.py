@@ -7,6 +7,7 @@ a copy where the object lies in the CPU's memory.
 
 from __future__ import annotations
 
+import sys
 from operator import index
 from typing import Any
 
@@ -39,11 +40,18 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
         return value
     if value is None:
         raise TypeError(f"{name}: expected an array, got None")
+    # What is masked would be computed with, unnoticed.
+    ma = sys.modules.get("numpy.ma")
+    if ma is not None and isinstance(value, ma.MaskedArray) and ma.is_masked(value):
+        raise ValueError(f"{name}: expected an array without masked values, got a masked one")
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         return np.asarray(value)
-    except (ValueError, TypeError, RuntimeError, BufferError, AttributeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # The object's own methods were asked, and may fail in any way.
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"{name}: expected an array, got {type(value).__name__}: {error}") from None
 
@@ -57,3 +65,50 @@ def positive_int(name: str, value: Any) -> int:
     if number < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value!r}")
     return number
+
+
+def as_tuple(name: str, value: Any) -> tuple[Any, ...]:
+    """Return a sequence of sizes as a tuple; an iterator is none, since it might not end."""
+    try:
+        len(value)
+        return tuple(value)
+    except Exception:
+        raise TypeError(f"{name}: expected a tuple of integers, got {value!r}") from None
+
+
+def boolean(name: str, value: Any) -> bool:
+    """Return `value` if it is a bool, or say what is wrong with argument `name`."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected a bool, got {value!r}")
+    return bool(value)
+
+
+def real(name: str, value: Any) -> float:
+    """Return an integer or a float as a float, or say what is wrong with argument `name`."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (int, float, np.integer, np.floating)
+    ):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: expected a number below 1.8e308, got a larger one") from None
+
+
+def float_dtype(name: str, value: Any) -> np.dtype[Any]:
+    """Return the dtype that `value` means if it is float32 or float64, or say what is wrong."""
+    try:
+        dtype = np.dtype("" if value is None else value)  # None would mean float64
+    except Exception:
+        raise TypeError(f"{name}: expected float32 or float64, got {value!r}") from None
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name}: expected float32 or float64, got {dtype}")
+    return dtype
+
+
+def one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return `value` if it is one of some words, or say what is wrong with argument `name`."""
+    if not isinstance(value, str) or value not in choices:
+        wanted = ", ".join(map(repr, choices))
+        raise ValueError(f"{name}: expected one of {wanted}, got {value!r}")
+    return value

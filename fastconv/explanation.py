@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import DTypeLike
 
 from fastconv._core import conv as _conv
 from fastconv._core import isa as _isa
+from fastconv.arguments import boolean, float_dtype
 
 Pair = int | tuple[int, int]
 Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str
@@ -253,14 +253,8 @@ def explain(
         raise TypeError(f"operation: expected a function or its name, got {operation!r}")
     if name not in IMAGES:
         raise ValueError(f"operation: expected one of {', '.join(IMAGES)}, got {name!r}")
-    try:
-        kind = np.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}") from None
-    if kind not in (np.float32, np.float64):
-        raise TypeError(f"dtype: expected float32 or float64, got {kind}")
-    if not isinstance(channels_last, bool | np.bool_):
-        raise TypeError(f"channels_last: expected a bool, got {channels_last!r}")
+    kind = float_dtype("dtype", dtype)
+    boolean("channels_last", channels_last)
     said = _conv.explain(
         name,
         input_shape,

@@ -226,7 +226,7 @@ def test_mistakes_are_named():
     for slope in (-0.1, np.nan):
         with pytest.raises(ValueError, match="slope: expected a number of at least 0"):
             fastconv.leaky_relu(x, slope)
-    with pytest.raises(ValueError, match='approximate: expected "none" or "tanh"'):
+    with pytest.raises(ValueError, match="approximate: expected one of 'none', 'tanh'"):
         fastconv.gelu(x, approximate="erf")
 
 

@@ -26,7 +26,7 @@ cdef str checked(object name, str argument):
 
 cdef int algorithm_code(object name) except -1:
     """What a call's argument ``algorithm`` means here and now."""
-    if name == "auto":
+    if isinstance(name, str) and name == "auto":
         return CODES[chosen()]
     return CODES[checked(name, "algorithm")]
 

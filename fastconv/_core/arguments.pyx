@@ -18,7 +18,7 @@ from cpython.long cimport PyLong_CheckExact
 
 import numpy as np
 
-from fastconv.arguments import as_array
+from fastconv.arguments import as_array, as_tuple
 
 from fastconv._core.pack cimport Image
 from fastconv._core.geometry cimport Geometry
@@ -275,10 +275,8 @@ cdef int gradient_shape(cnp.ndarray dy, object input_shape, Py_ssize_t* shape) e
     cdef int i, missing = 4 - dy.ndim
     if dy.ndim != 3 and dy.ndim != 4:
         raise ValueError(f"dy: expected shape (N, C, OH, OW) or (C, OH, OW), got {shape_text(dy)}")
-    try:
-        input_shape = tuple(input_shape)
-    except TypeError:
-        raise TypeError(f"input_shape: expected a tuple of sizes, got {input_shape!r}") from None
+    if type(input_shape) is not tuple:
+        input_shape = as_tuple("input_shape", input_shape)
     if len(input_shape) != dy.ndim:
         raise ValueError(f"input_shape: expected {dy.ndim} sizes like dy's, got {input_shape}")
     shape[0] = 1

@@ -5,6 +5,8 @@ cimport numpy as cnp
 
 import numpy as np
 
+from fastconv.arguments import boolean
+
 from fastconv._core.arguments cimport (
     array, as_type, float_type, gradient_shape, pair, shape_text)
 from fastconv._core.axis_map cimport AxisMap
@@ -12,7 +14,7 @@ from fastconv._core.axis_map import adaptive, pooled
 from fastconv._core.elementwise import empty
 from fastconv._core.geometry cimport Axis
 from fastconv._core.pooling cimport Window, pool_axis, window_of
-from fastconv._core.resample cimport image_argument, resampled
+from fastconv._core.resample cimport image_argument, reserve, resampled
 
 cnp.import_array()
 
@@ -23,13 +25,11 @@ cdef tuple window_maps(
 ):
     cdef Window k
     cdef Axis h, w
-    for name, value in (("ceil_mode", ceil_mode), ("count_include_pad", count_include_pad)):
-        if not isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"{name}: expected a bool, got {value!r}")
+    boolean("ceil_mode", ceil_mode)
     window_of(&k, size, stride, padding, 1)
     pool_axis(&h, H, k.KH, k.sh, k.ph, 1, ceil_mode)
     pool_axis(&w, W, k.KW, k.sw, k.pw, 1, ceil_mode)
-    included = bool(count_include_pad)
+    included = boolean("count_include_pad", count_include_pad)
     return (pooled(H, h.n, k.KH, k.sh, k.ph, included), pooled(W, w.n, k.KW, k.sw, k.pw, included))
 
 
@@ -49,6 +49,7 @@ cdef cnp.ndarray gradient_argument(object dy_, object input_shape, Py_ssize_t* H
     H[0], W[0] = shape[2], shape[3]
     if H[0] < 1 or W[0] < 1:
         raise ValueError(f"input_shape: expected at least one row and column, got {input_shape}")
+    reserve(dy, H[0], W[0])
     return dy
 
 
@@ -70,6 +71,7 @@ def adaptive_avg_pool2d(x_, output_size):
     cdef cnp.ndarray x = image_argument(x_, "x", "C, H, W")
     cdef Py_ssize_t OH, OW
     pair(output_size, "output_size", 1, &OH, &OW)
+    reserve(x, OH, OW)
     return resampled(x, "x", adaptive(x.shape[x.ndim - 2], OH), adaptive(x.shape[x.ndim - 1], OW),
                      0)
 

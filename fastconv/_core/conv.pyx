@@ -10,6 +10,8 @@ cimport numpy as cnp
 
 import numpy as np
 
+from fastconv.arguments import as_tuple
+
 from fastconv._core.algorithm cimport DIRECT, algorithm_code
 from fastconv._core.arguments cimport (
     array, c_destination, check_bias, contiguous, destination, finish, float_type, image,
@@ -47,10 +49,8 @@ cdef int shape_argument(
 ) except -1:
     """A tuple of 4 sizes, or of 3 where there is no batch."""
     cdef Py_ssize_t length, i
-    try:
-        value = tuple(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected a tuple {letters}, got {value!r}") from None
+    if type(value) is not tuple:
+        value = as_tuple(name, value)
     length = len(value)
     if length == 3 and not batched:
         shape[0] = 1

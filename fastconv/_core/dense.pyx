@@ -7,7 +7,7 @@ product, has no sum at all.
 
 cimport numpy as cnp
 
-import numpy as np
+from fastconv.arguments import boolean
 
 from fastconv._core.algorithm cimport DIRECT
 from fastconv._core.arguments cimport (
@@ -82,8 +82,7 @@ def dense_backward(dy_, x_, kernel_, need_dx):
     cdef cnp.ndarray dx = None
     cdef cnp.ndarray dkernel
     cdef int typenum
-    if not isinstance(need_dx, (bool, np.bool_)):
-        raise TypeError(f"need_dx: expected a bool, got {need_dx!r}")
+    boolean("need_dx", need_dx)
     check_features(x, kernel, "x")
     if dy.shape[0] != x.shape[0] or dy.shape[1] != kernel.shape[0]:
         raise ValueError(

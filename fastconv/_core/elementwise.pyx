@@ -8,6 +8,8 @@ cimport numpy as cnp
 
 import numpy as np
 
+from fastconv.arguments import boolean, float_dtype
+
 from fastconv._core.arguments cimport (
     array, as_type, check_out, finish, float_type, image, integer, is_channels_last, is_relu,
     shape_text)
@@ -228,14 +230,10 @@ def empty(shape, dtype, channels_last):
     cdef int ndim
     if not isinstance(shape, (tuple, list)):
         raise TypeError(f"shape: expected a tuple of sizes, got {shape!r}")
-    if not isinstance(channels_last, (bool, np.bool_)):
-        raise TypeError(f"channels_last: expected a bool, got {channels_last!r}")
+    boolean("channels_last", channels_last)
     ndim = len(shape)
     if ndim > 4 or channels_last and ndim < 3:
         raise ValueError(f"shape: expected up to 4 sizes (3 or 4 for channels_last), got {shape}")
     for i in range(ndim):
         sizes[i] = integer(shape[i], "shape", 0)
-    dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"dtype: expected float32 or float64, got {dtype}")
-    return new_array(ndim, sizes, dtype.itemsize, channels_last)
+    return new_array(ndim, sizes, float_dtype("dtype", dtype).itemsize, channels_last)

@@ -13,6 +13,8 @@ from libc.string cimport memset
 
 import numpy as np
 
+from fastconv.arguments import real
+
 from fastconv._core.arguments cimport array, contiguous, float_type, shape_text, weights
 from fastconv._core.elementwise cimport dense_channels_last
 from fastconv._core.isa cimport FC_HUBER, FC_LOGISTIC, FC_SQUARED, fc_loss, fc_loss_fn, leaves
@@ -137,7 +139,8 @@ def squared(outputs, targets, samples):
     return mean_loss(FC_SQUARED, outputs, targets, samples, 0, None, "outputs")
 
 
-def huber(outputs, targets, samples, double delta):
+def huber(outputs, targets, samples, delta):
+    delta = real("delta", delta)
     if not 0 < delta < np.inf:
         raise ValueError(f"delta: expected a finite number above 0, got {delta!r}")
     return mean_loss(FC_HUBER, outputs, targets, samples, delta, None, "outputs")

@@ -179,7 +179,7 @@ cdef object new_array(
         dims[axis] = shape[axis]
         strides[axis] = step
         if shape[axis] > 0:
-            if not empty and step > (<Py_ssize_t>1 << 62) // shape[axis]:
+            if step > (<Py_ssize_t>1 << 62) // shape[axis]:
                 raise MemoryError("cannot allocate an array of more than 2**62 bytes")
             step *= shape[axis]
     cdef Block block = take(0 if empty else <size_t>step)

@@ -7,7 +7,7 @@ What is computed, and how, stands in ``norm``.
 cimport numpy as cnp
 from libc.string cimport memset
 
-import numpy as np
+from fastconv.arguments import boolean, real
 
 from fastconv._core.arguments cimport (
     array, contiguous, float_type, integer, is_relu, shape_text)
@@ -96,12 +96,10 @@ cdef Problem problem_of(dict images, dict vectors, bint batch, groups, epsilon, 
 
 
 cdef double positive(object epsilon) except -1:
-    if isinstance(epsilon, (bool, np.bool_)) or not isinstance(
-            epsilon, (int, float, np.integer, np.floating)):
-        raise TypeError(f"epsilon: expected a number, got {epsilon!r}")
-    if not 0 <= epsilon < float("inf"):
+    cdef double value = real("epsilon", epsilon)
+    if not 0 <= value < float("inf"):
         raise ValueError(f"epsilon: expected a finite number of at least 0, got {epsilon!r}")
-    return epsilon
+    return value
 
 
 cdef int take_sums(Problem problem, const Walk* walk) except -1:
@@ -172,8 +170,7 @@ def normalize(x, vectors, bint batch, groups, epsilon, activation):
 
 def backward(dy, x, vectors, bint batch, groups, epsilon, activation, need_dx):
     """dx (or None), dgamma, dbeta."""
-    if not isinstance(need_dx, (bool, np.bool_)):
-        raise TypeError(f"need_dx: expected a bool, got {need_dx!r}")
+    boolean("need_dx", need_dx)
     cdef Problem problem = problem_of(
         {"dy": dy, "x": x}, vectors, batch, groups, epsilon, activation)
     cdef Norm* run = &problem.run

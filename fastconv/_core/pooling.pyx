@@ -15,6 +15,8 @@ from libc.stdint cimport int32_t, uint8_t
 
 import numpy as np
 
+from fastconv.arguments import boolean
+
 from fastconv._core.arguments cimport (
     array, float_type, image, image_array, is_channels_last, is_planar, pair, shape_text)
 from fastconv._core.pack cimport Image
@@ -27,6 +29,7 @@ cnp.import_array()
 
 # Values that a task compares, lanes without a channel among them: some microseconds.
 cdef Py_ssize_t TASK_VALUES = 32768
+cdef double LARGEST = 1 << 40
 
 cdef struct Run:
     const fc_leaves* leaves
@@ -49,12 +52,15 @@ cdef int window_of(Window* k, size, stride, padding, dilation) except -1:
     pair(dilation, "dilation", 1, &k.dh, &k.dw)
     if 2 * k.ph > k.KH or 2 * k.pw > k.KW:
         raise ValueError(f"padding: expected at most half of size {size!r}, got {padding!r}")
+    if <double>k.KH * k.KW > 0x7fffffff or <double>k.KH * k.dh + <double>k.KW * k.dw > LARGEST:
+        # Their products with sizes of arrays stay below 2**63.
+        raise ValueError(f"size: expected windows of fewer than 2**31 taps, and of an extent of "
+                         f"at most {LARGEST}, got {size!r} with dilation {dilation!r}")
     return 0
 
 
 def max_pool2d(x_, size, stride, padding, dilation, ceil_mode, return_indices):
-    if not isinstance(return_indices, (bool, np.bool_)):
-        raise TypeError(f"return_indices: expected a bool, got {return_indices!r}")
+    boolean("return_indices", return_indices)
     return pool(x_, size, stride, padding, dilation, ceil_mode, return_indices, False)
 
 
@@ -63,8 +69,16 @@ def global_max_pool2d(x_, return_indices):
     # Whatever is wrong with another shape, `max_pool2d` says it.
     size = (1, 1)
     if x.ndim == 3 or x.ndim == 4:
+        check_plane(x)
         size = (max(x.shape[x.ndim - 2], 1), max(x.shape[x.ndim - 1], 1))
     return max_pool2d(x, size, None, 0, 1, False, return_indices)
+
+
+cdef int check_plane(cnp.ndarray x) except -1:
+    """Places in a plane are int32."""
+    if <double>x.shape[x.ndim - 2] * x.shape[x.ndim - 1] > 0x7fffffff:
+        raise ValueError(f"x: expected planes of at most 2**31 - 1 pixels, got {shape_text(x)}")
+    return 0
 
 
 def max_pool2d_taps(x_, size, stride, padding, dilation, ceil_mode):
@@ -98,8 +112,7 @@ cdef object pool(
     cdef cnp.ndarray winners = None
     if x.ndim != 3 and x.ndim != 4:
         raise ValueError(f"x: expected shape (N, C, H, W) or (C, H, W), got {shape_text(x)}")
-    if not isinstance(ceil_mode, (bool, np.bool_)):
-        raise TypeError(f"ceil_mode: expected a bool, got {ceil_mode!r}")
+    boolean("ceil_mode", ceil_mode)
     window_of(&k, size, stride, padding, dilation)
     typenum = float_type([x], ["x"])
     missing = 4 - x.ndim
@@ -109,8 +122,7 @@ cdef object pool(
     if shape[1] < 1 or shape[2] < 1 or shape[3] < 1:
         raise ValueError(
             f"x: expected at least one channel, row and column, got {shape_text(x)}")
-    if shape[2] * shape[3] > 0x7fffffff:
-        raise ValueError(f"x: expected planes of at most 2**31 - 1 pixels, got {shape_text(x)}")
+    check_plane(x)
     x = image_array(x, typenum)
     xi = image(x)
     pool_axis(&run.h, shape[2], k.KH, k.sh, k.ph, k.dh, ceil_mode)

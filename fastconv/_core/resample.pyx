@@ -33,6 +33,10 @@ cnp.import_array()
 
 # Values that a task adds: some microseconds.
 cdef Py_ssize_t TASK_VALUES = 32768
+# Rows and columns of which tables are made unasked.
+cdef double SMALL_TABLES = 1 << 20
+# No memory holds so many, and products of sizes stay below 2**63.
+cdef double LARGEST_AXIS = 1 << 50
 # What one costs in multiply-adds: as long as memory takes to bring it.
 cdef double MEMORY_COST = 4
 
@@ -71,6 +75,20 @@ cdef cnp.ndarray image_argument(object value, str name, str letters):
         raise ValueError(
             f"{name}: expected at least one channel, row and column, got {shape_text(x)}")
     return x
+
+
+cdef int reserve(cnp.ndarray x, double OH, double OW) except -1:
+    """Fail, if there is no memory for a result of such planes, before their tables are made."""
+    cdef Py_ssize_t shape[4]
+    cdef int i = x.ndim - 3
+    if OH + OW > SMALL_TABLES:
+        if OH + OW > LARGEST_AXIS:
+            raise MemoryError(f"cannot allocate planes of {OH:.0f} x {OW:.0f} pixels")
+        # What is found goes back to its shelf, where the result will find it.
+        shape[0], shape[1], shape[2], shape[3] = (
+            max(x.shape[0], 1), x.shape[i], <Py_ssize_t>OH, <Py_ssize_t>OW)
+        new_array(x.ndim, shape + 1 - i, 4, False)
+    return 0
 
 
 cdef void axis_of(Axis* axis, AxisMap table, int itemsize) noexcept:

@@ -3,11 +3,11 @@
 
 cimport numpy as cnp
 
-import numpy as np
+from fastconv.arguments import boolean, one_of, real
 
 from fastconv._core.arguments cimport pads, pair, shape_text
 from fastconv._core.axis_map import padded, upsampled
-from fastconv._core.resample cimport image_argument, resampled
+from fastconv._core.resample cimport image_argument, reserve, resampled
 
 cnp.import_array()
 
@@ -15,16 +15,10 @@ cdef tuple PADDINGS = ("constant", "reflect", "replicate", "circular")
 cdef tuple ENLARGEMENTS = ("nearest", "bilinear")
 
 
-cdef str one_of(object value, str name, tuple names):
-    if not isinstance(value, str) or value not in names:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, names))}, got {value!r}")
-    return value
-
-
 cdef tuple border_maps(Py_ssize_t H, Py_ssize_t W, object padding, object mode):
     """The tables that put a border around H x W pixels."""
     cdef Py_ssize_t top, bottom, left, right, most
-    one_of(mode, "mode", PADDINGS)
+    one_of("mode", mode, PADDINGS)
     pads(padding, &top, &bottom, &left, &right)
     for n, before, after, axis in ((H, top, bottom, "height"), (W, left, right, "width")):
         # A border is made of other pixels of the image: there must be so many.
@@ -37,10 +31,12 @@ cdef tuple border_maps(Py_ssize_t H, Py_ssize_t W, object padding, object mode):
 
 def pad2d(x_, padding, mode, value):
     cdef cnp.ndarray x = image_argument(x_, "x", "C, H, W")
+    cdef Py_ssize_t top, bottom, left, right
+    pads(padding, &top, &bottom, &left, &right)
+    reserve(x, <double>x.shape[x.ndim - 2] + top + bottom,
+            <double>x.shape[x.ndim - 1] + left + right)
     h, w = border_maps(x.shape[x.ndim - 2], x.shape[x.ndim - 1], padding, mode)
-    if isinstance(value, (bool, np.bool_)) or not isinstance(
-            value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"value: expected a number, got {value!r}")
+    real("value", value)
     if mode != "constant" and value != 0:
         raise ValueError(f"value: expected 0 for mode {mode!r}, got {value!r}")
     return resampled(x, "x", h, w, value)
@@ -60,9 +56,8 @@ def pad2d_backward(dy_, padding, mode):
 
 cdef tuple scale_maps(Py_ssize_t H, Py_ssize_t W, Py_ssize_t sh, Py_ssize_t sw, object mode,
                       object align_corners):
-    cdef bint bilinear = one_of(mode, "mode", ENLARGEMENTS) == "bilinear"
-    if not isinstance(align_corners, (bool, np.bool_)):
-        raise TypeError(f"align_corners: expected a bool, got {align_corners!r}")
+    cdef bint bilinear = one_of("mode", mode, ENLARGEMENTS) == "bilinear"
+    boolean("align_corners", align_corners)
     if align_corners and not bilinear:
         raise ValueError(f'align_corners: expected False for mode "nearest", got {align_corners}')
     return (upsampled(H, sh, bool(bilinear), bool(align_corners)),
@@ -73,6 +68,7 @@ def upsample2d(x_, scale, mode, align_corners):
     cdef cnp.ndarray x = image_argument(x_, "x", "C, H, W")
     cdef Py_ssize_t sh, sw
     pair(scale, "scale", 1, &sh, &sw)
+    reserve(x, <double>x.shape[x.ndim - 2] * sh, <double>x.shape[x.ndim - 1] * sw)
     h, w = scale_maps(x.shape[x.ndim - 2], x.shape[x.ndim - 1], sh, sw, mode, align_corners)
     return resampled(x, "x", h, w, 0)
 

@@ -1,7 +1,7 @@
 # cython: language_level=3, cdivision=True
 """The size formula by itself: how many windows there are, for convolution and pooling."""
 
-import numpy as np
+from fastconv.arguments import as_tuple, boolean
 
 from fastconv._core.arguments cimport integer, pair, window
 from fastconv._core.geometry cimport Geometry
@@ -19,16 +19,11 @@ cdef Py_ssize_t windows(
 def output_shape(input_shape, kernel_shape, stride, padding, dilation, ceil_mode):
     cdef Geometry g
     cdef list found
-    try:
-        found = [integer(n, "input_shape", 0) for n in tuple(input_shape)]
-    except TypeError:
-        raise TypeError(
-            f"input_shape: expected a tuple of integers, got {input_shape!r}") from None
+    found = [integer(n, "input_shape", 0) for n in as_tuple("input_shape", input_shape)]
     if not 2 <= len(found) <= 4 or min(found[len(found) - 3 if len(found) > 2 else 0:]) < 1:
         raise ValueError(f"input_shape: expected (N, C, H, W), (C, H, W) or (H, W) with at least "
                          f"one channel, row and column, got {tuple(found)}")
-    if not isinstance(ceil_mode, (bool, np.bool_)):
-        raise TypeError(f"ceil_mode: expected a bool, got {ceil_mode!r}")
+    boolean("ceil_mode", ceil_mode)
     if isinstance(kernel_shape, (tuple, list)) and len(kernel_shape) == 4:
         OC, IC_G, KH, KW = [integer(n, "kernel_shape", 1) for n in kernel_shape]
         if len(found) > 2:

@@ -14,6 +14,8 @@ from libc.stdint cimport int64_t
 
 import numpy as np
 
+from fastconv.arguments import real
+
 from fastconv._core.arguments cimport array, contiguous, shape_text, weights
 from fastconv._core.isa cimport fc_leaves, fc_softmax_loss, leaves
 from fastconv._core.memory cimport Block, new_array, take
@@ -72,7 +74,7 @@ cdef const int64_t* label_numbers(
     return numbers
 
 
-def cross_entropy(cnp.ndarray logits, labels_, double smoothing, class_weights, ignore, samples):
+def cross_entropy(cnp.ndarray logits, labels_, smoothing_, class_weights, ignore, samples):
     """The mean loss, and its gradient; `logits` is a float32 or float64 array."""
     cdef Rows run
     cdef cnp.ndarray labels, dlogits, by_class = None, by_sample, spread
@@ -80,7 +82,7 @@ def cross_entropy(cnp.ndarray logits, labels_, double smoothing, class_weights, 
     cdef double* own
     cdef int64_t* numbers
     cdef Py_ssize_t N, classes, r
-    cdef double total = 0, total_weight = 0
+    cdef double total = 0, total_weight = 0, smoothing
     if logits.ndim != 2 or logits.shape[0] < 1:
         raise ValueError(f"logits: expected shape (N, classes) with N >= 1, got "
                          f"{shape_text(logits)}")
@@ -90,6 +92,7 @@ def cross_entropy(cnp.ndarray logits, labels_, double smoothing, class_weights, 
         raise TypeError(f"labels: expected an integer array, got dtype {labels.dtype}")
     if labels.ndim != 1 or labels.shape[0] != N:
         raise ValueError(f"labels: expected shape ({N},), got {shape_text(labels)}")
+    smoothing = real("label_smoothing", smoothing_)
     if not 0 <= smoothing < 1:
         raise ValueError(f"label_smoothing: expected a number in [0, 1), got {smoothing!r}")
     by_class = weights(class_weights, "class_weights", classes)

@@ -10,6 +10,8 @@ way than there (``run``), and no zeros are inserted.
 
 cimport numpy as cnp
 
+from fastconv.arguments import as_tuple
+
 from fastconv._core.algorithm cimport DIRECT
 from fastconv._core.arguments cimport (
     array, c_destination, check_bias, contiguous, destination, finish, float_type, image,
@@ -22,9 +24,11 @@ from fastconv._core.run cimport (
 
 cnp.import_array()
 
+cdef double LARGEST = 1 << 40
+
 
 cdef int transposed_geometry(
-    Geometry* g, tuple x_shape, tuple kernel_shape, object stride, object padding,
+    Geometry* g, tuple x_shape, tuple kernel_shape, str kernel_name, object stride, object padding,
     object output_padding, object dilation, object groups
 ) except -1:
     """The convolution whose results have x's shape; g.IC, g.IH, g.IW are the result's sizes."""
@@ -34,10 +38,10 @@ cdef int transposed_geometry(
     g.N, g.OC, OH, OW = x_shape
     g.G = integer(groups, "groups", 1)
     if min(kernel_shape) < 1:
-        raise ValueError(f"kernel: expected no empty dimension, got {kernel_shape}")
+        raise ValueError(f"{kernel_name}: expected no empty dimension, got {kernel_shape}")
     if kernel_shape[0] != g.OC:
-        raise ValueError(f"kernel: expected shape (IC, OC // groups, KH, KW) with IC = {g.OC}, "
-                         f"got {kernel_shape}")
+        raise ValueError(f"{kernel_name}: expected shape (IC, OC // groups, KH, KW) with IC = "
+                         f"{g.OC}, got {kernel_shape}")
     if g.OC % g.G:
         raise ValueError(f"groups: expected a divisor of the {g.OC} input channels, got {g.G}")
     g.IC, g.KH, g.KW = kernel_shape[1] * g.G, kernel_shape[2], kernel_shape[3]
@@ -52,10 +56,13 @@ cdef int transposed_geometry(
         raise ValueError(
             f'output_padding: expected 0 with padding "same", got {output_padding!r}')
     # Large enough for any window, or, for "same", what that means for the convolution.
+    if <double>OH * g.stride_h + <double>OW * g.stride_w > LARGEST:
+        raise ValueError(f"stride: expected a result of at most {LARGEST:.0f} rows and columns, "
+                         f"got {stride!r} for ({OH}, {OW})")
     extent_h, extent_w = (g.KH - 1) * g.dil_h + 1, (g.KW - 1) * g.dil_w + 1
     g.IH = OH * g.stride_h if same else (OH - 1) * g.stride_h + extent_h
     g.IW = OW * g.stride_w if same else (OW - 1) * g.stride_w + extent_w
-    window(g, "kernel", stride, padding, dilation, groups)
+    window(g, kernel_name, stride, padding, dilation, groups)
     if not same:
         g.IH += more_h - g.pad_t - g.pad_b
         g.IW += more_w - g.pad_l - g.pad_r
@@ -80,10 +87,7 @@ cdef cnp.ndarray kernel_array(object kernel):
 
 cdef tuple sizes(object value, str name, int count):
     """A tuple of so many sizes."""
-    try:
-        value = tuple(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected a tuple of sizes, got {value!r}") from None
+    value = as_tuple(name, value)
     if len(value) != count:
         raise ValueError(f"{name}: expected {count} sizes, got {value}")
     # Only the batch may be empty.
@@ -112,8 +116,8 @@ def conv_transpose2d(
     cdef cnp.ndarray kernel = kernel_array(kernel_)
     cdef cnp.ndarray bias = None if bias_ is None else array(bias_, "bias")
     cdef cnp.ndarray y
-    transposed_geometry(g, batched((<object>x).shape), (<object>kernel).shape, stride, padding,
-                        output_padding, dilation, groups)
+    transposed_geometry(g, batched((<object>x).shape), (<object>kernel).shape, "kernel", stride,
+                        padding, output_padding, dilation, groups)
     check_bias(bias, g.IC)
     if bias is None:
         typenum = float_type([x, kernel], ["x", "kernel"])
@@ -144,7 +148,8 @@ def conv_transpose2d_backward_input(
     cdef cnp.ndarray kernel = kernel_array(kernel_)
     cdef cnp.ndarray dx
     transposed_geometry(g, batched(sizes(input_shape, "input_shape", dy.ndim)),
-                        (<object>kernel).shape, stride, padding, output_padding, dilation, groups)
+                        (<object>kernel).shape, "kernel", stride, padding, output_padding,
+                        dilation, groups)
     check_gradient(dy, g)
     typenum = float_type([dy, kernel], ["dy", "kernel"])
     key.direction, key.algorithm = FORWARD, DIRECT
@@ -172,8 +177,8 @@ def conv_transpose2d_backward_kernel(
     if x.ndim != dy.ndim:
         raise ValueError(f"dy: expected {x.ndim} dimensions like x, got {shape_text(dy)}")
     kernel_shape = sizes(kernel_shape, "kernel_shape", 4)
-    transposed_geometry(g, batched((<object>x).shape), kernel_shape, stride, padding,
-                        output_padding, dilation, groups)
+    transposed_geometry(g, batched((<object>x).shape), kernel_shape, "kernel_shape", stride,
+                        padding, output_padding, dilation, groups)
     check_gradient(dy, g)
     typenum = float_type([dy, x], ["dy", "x"])
     key.direction, key.algorithm = KERNEL, DIRECT

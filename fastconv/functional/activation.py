@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from fastconv._core import elementwise as _elementwise
 from fastconv._core import rows as _rows
-from fastconv.arguments import as_array
+from fastconv.arguments import as_array, one_of, real
 
 from .types import Array
 
@@ -398,18 +398,17 @@ def log_softmax_backward(dy: ArrayLike, y: ArrayLike) -> Array:
 
 def nonnegative(slope: float) -> float:
     """The slope, where the sign of a result tells that of its argument."""
-    if not slope >= 0:
+    value = real("slope", slope)
+    if not value >= 0:
         raise ValueError(f"slope: expected a number of at least 0, got {slope!r}")
-    return float(slope)
+    return value
 
 
 def gelu_kind(approximate: str) -> str:
     """The name of the compiled function."""
-    if approximate == "none":
-        return "gelu"
-    if approximate == "tanh":
-        return "gelu_tanh"
-    raise ValueError(f'approximate: expected "none" or "tanh", got {approximate!r}')
+    return {"none": "gelu", "tanh": "gelu_tanh"}[
+        one_of("approximate", approximate, ("none", "tanh"))
+    ]
 
 
 def scores(x: ArrayLike, name: str) -> Array:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from fastconv._core import average as _average
 from fastconv._core import pooling as _pooling
 from fastconv._core import unpooling as _unpooling
-from fastconv.arguments import as_array
+from fastconv.arguments import as_array, boolean
 
 from .types import Array
 
@@ -140,8 +140,7 @@ def global_max_pool2d_backward(
 def _planes(name: str, values: ArrayLike, channels_last: bool) -> Array:
     """Values (N, C) or (C,) as planes of one pixel, in a memory order."""
     values = as_array(values, name)
-    if not isinstance(channels_last, (bool, np.bool_)):
-        raise TypeError(f"channels_last: expected a bool, got {channels_last!r}")
+    boolean("channels_last", channels_last)
     if values.ndim not in (1, 2):
         raise ValueError(f"{name}: expected shape (N, C) or (C,), got {values.shape}")
     if channels_last:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from fastconv._core import normalization as _normalization
+from fastconv.arguments import boolean
 
 from .types import Array
 
@@ -178,7 +178,7 @@ def group_norm(
     """
     vectors = {"gamma": gamma, "beta": beta}
     results = _normalization.normalize(x, vectors, False, groups, epsilon, activation)
-    return results if switch("return_moments", return_moments) else results[0]
+    return results if boolean("return_moments", return_moments) else results[0]
 
 
 def group_norm_backward(
@@ -308,10 +308,3 @@ def layer_norm_backward(
         dy, x, 1, gamma, beta, mean, variance,
         epsilon=epsilon, activation=activation, need_dx=need_dx,
     )  # fmt: skip
-
-
-def switch(name: str, value: bool) -> bool:
-    """An argument that is a bool."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected a bool, got {value!r}")
-    return bool(value)
