@@ -149,7 +149,7 @@ def _train(options: argparse.Namespace) -> None:
     figure = Figure(figsize=(16, 6), layout="constrained")
     parts = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 2))[0]
     plot_kernels(model, figure=parts[0])
-    plot_feature_maps(model, x_test[0], figure=parts[1])
+    plot_feature_maps(model, x_test[0], columns=3, figure=parts[1])
     figure.savefig(options.picture, format="png", dpi=100)
     print(f"kernels and feature maps drawn in {options.picture}")
 

@@ -36,14 +36,18 @@ def test_docstrings(name):
 
 
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "```python" in page.read_text()]
-NEEDS = {"plots": "matplotlib", "train-on-images": "PIL", "from-pytorch": "torch"}
+NEEDS = {
+    "start": ["sklearn", "matplotlib"],
+    "plots": ["matplotlib"],
+    "train-on-images": ["PIL", "matplotlib"],
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages(page):
     """Every block of Python on a page is an example that runs."""
-    if page.stem in NEEDS:
-        pytest.importorskip(NEEDS[page.stem])
+    for library in NEEDS.get(page.stem, ()):
+        pytest.importorskip(library)
     blocks = page.read_text().split("```python\n")[1:]
     assert all(block.startswith(">>>") for block in blocks)
     failed, attempted = doctest.testfile(str(page), module_relative=False)
