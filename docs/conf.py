@@ -27,6 +27,7 @@ include_patterns = [
     "fastconv/_core/ukernels/README.md",
 ]
 html_extra_path = ["_static/index.html"]  # where a browser lands: it sends on to docs/index.html
+smartquotes = False  # quotes in docstrings are often code
 extensions = [
     "myst_parser",
     "numpydoc",
@@ -57,5 +58,6 @@ html_copy_source = False
 html_show_sphinx = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+highlight_options = {"python": {"stripnl": True}, "pycon": {"stripnl": True}}
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
