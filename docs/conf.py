@@ -42,6 +42,7 @@ myst_links_external_new_tab = False
 
 # Docstrings
 nitpicky = True
+highlight_language = "none"  # what is indented is not Python
 default_role = "autolink"  # `conv2d` is a link where the reference has it, and a word elsewhere
 nitpick_ignore_regex = [("py:obj", ".*")]
 autodoc_member_order = "bysource"

@@ -8,7 +8,7 @@ brightness rises to the right, or downwards.
 **How an image is filtered.**  The inside of the result, where the kernel lies on the image as a
 whole, is computed from the image where it is; there is no padded copy of it.  What is left are four
 strips as narrow as half a kernel.  Each comes from a small padded box, gathered by a table that
-says which pixel stands at each place beyond the border:
+says which pixel stands at each place beyond the border::
 
     . . t o p . . . .           the table for "reflect", four pixels, two taps beyond:
     l +-----------+ r

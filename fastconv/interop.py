@@ -8,7 +8,7 @@ ours, and so on (``Residual``'s body comes before its shortcut). Every array has
 every shape has to fit, or nothing is changed. Where the orders differ, ``names`` says which of our
 layers takes which of theirs; the rest is matched in order.
 
-What the arrays are called, and how they lie:
+What the arrays are called, and how they lie::
 
     ours        PyTorch                         Keras
     kernel      weight, as it is                kernel  (KH, KW, IC, OC), dense (features, units)

@@ -217,7 +217,7 @@ class SGD(Compiled):
     decay_vectors : bool
         Whether parameters of one axis, biases and the scales of normalisations, decay too.
     clip_norm, clip_value : float, optional
-        See `Optimizer`.
+        See `fastconv.optim.Optimizer`.
 
     Examples
     --------
@@ -285,7 +285,7 @@ class AdamW(Compiled):
     decay_vectors : bool
         Whether parameters of one axis, biases and the scales of normalisations, decay too.
     clip_norm, clip_value : float, optional
-        See `Optimizer`.
+        See `fastconv.optim.Optimizer`.
 
     Examples
     --------
@@ -355,7 +355,7 @@ class Adam(AdamW):
     epsilon : float
         Keeps the quotient finite.
     clip_norm, clip_value : float, optional
-        See `Optimizer`.
+        See `fastconv.optim.Optimizer`.
 
     Examples
     --------
@@ -408,7 +408,7 @@ class RMSprop(Compiled):
     decay_vectors : bool
         Whether parameters of one axis, biases and the scales of normalisations, decay too.
     clip_norm, clip_value : float, optional
-        See `Optimizer`.
+        See `fastconv.optim.Optimizer`.
 
     Examples
     --------

@@ -51,7 +51,7 @@ class Parameter(NamedTuple):
 
 
 class Layer:
-    """Base class of all layers; see the module's text for the three verbs.
+    """Base class of all layers: ``build``, ``forward``, ``backward``, and what follows from them.
 
     Shapes given to and returned by `build` leave out the batch: ``(C, H, W)`` or ``(features,)``.
 

@@ -55,7 +55,9 @@ def test_pages(page):
     assert not failed
 
 
-ENTRY = re.compile(r"^\.\. (module|currentmodule|autofunction|autoclass):: (\S+)", re.MULTILINE)
+ENTRY = re.compile(
+    r"^\.\. (automodule|currentmodule|autofunction|autoclass):: (\S+)", re.MULTILINE
+)
 # Public in their modules for other modules, not for users.
 INTERNAL = {"get_loss", "get_metric", "get_optimizer", "Compiled", "Monitor", "History"}
 
