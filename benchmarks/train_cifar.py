@@ -138,6 +138,23 @@ def accuracy(side: Ours | Theirs, data: Batch) -> float:
     return hits / len(data.x)
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """The last epoch's loss and accuracy, and the time of an epoch, as Markdown."""
+    lines = [
+        f"| | loss of epoch {rows[-1]['epoch']} | test accuracy after it, % "
+        "| epoch, seconds: fastest | median |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for side in dict.fromkeys(row["side"] for row in rows):
+        mine = [row for row in rows if row["side"] == side]
+        seconds = [row["seconds"] for row in mine]
+        lines.append(
+            f"| {side} | {mine[-1]['loss']:.3f} | {100 * mine[-1]['accuracy']:.1f} "
+            f"| {min(seconds):.1f} | {np.median(seconds):.1f} |"
+        )
+    return "\n".join(lines)
+
+
 def read(path: Path, samples: int | None) -> tuple[Batch, Batch]:
     """Training and test data; images (N, C, H, W), channels-last in memory."""
     with np.load(path) as file:
@@ -193,6 +210,7 @@ def main() -> None:
                             for key, value in rows[-1].items()), flush=True)  # fmt: skip
             settings = {"threads": options.threads, "seed": options.seed, "batch": BATCH}
             options.out.write_text(json.dumps({"settings": settings, "epochs": rows}, indent=1))
+    print(table(rows))
 
 
 if __name__ == "__main__":
