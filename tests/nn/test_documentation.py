@@ -20,7 +20,8 @@ MODULES = [
         "nn.fit", "nn.batches", "nn.checkpoint", "nn.files",
     ]
 ]
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +54,17 @@ def test_pages(page):
     failed, attempted = doctest.testfile(str(page), module_relative=False)
     assert attempted
     assert not failed
+
+
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")  # without a scheme: to a file
+
+
+@pytest.mark.parametrize("page", ["README.md", "SECURITY.md", "CHANGELOG.md", "docs/index.md"])
+def test_links_of_pages_that_a_code_host_shows(page):
+    """Sphinx follows those between the pages of the site."""
+    links = LINK.findall((ROOT / page).read_text())
+    assert links or page != "README.md"
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
 
 
 ENTRY = re.compile(
