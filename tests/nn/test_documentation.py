@@ -93,8 +93,8 @@ def described():
         *(
             f"fastconv.{name}"
             for name in [
-                "data", "filters", "interop", "models", "plot", "training", "inference", "optim",
-                "losses", "metrics", "schedules", "callbacks", "augmentation",
+                "nn", "data", "filters", "interop", "models", "plot", "training", "inference",
+                "optim", "losses", "metrics", "schedules", "callbacks", "augmentation",
             ]
         ),
     ],
