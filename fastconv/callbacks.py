@@ -11,6 +11,7 @@ resumed from a checkpoint goes on as if it had never stopped.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -21,6 +22,7 @@ from typing import IO, Any
 import numpy as np
 
 from fastconv.arguments import positive_int
+from fastconv.atomic import write_whole
 from fastconv.optim import Optimizer
 
 
@@ -131,6 +133,9 @@ class Callback:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""
+        for name in state:
+            if callable(getattr(type(self), name, None)):
+                raise ValueError(f"state: expected attributes, got {name!r}, which is none")
         vars(self).update(state)
 
 
@@ -312,17 +317,14 @@ class _Log(Callback):
         self.path = os.fspath(path)
 
     def on_train_begin(self, run: Run) -> None:
-        with open(self.path, "w", encoding="utf-8"):
-            pass
+        text = io.StringIO()
         for epoch, numbers in enumerate(run.history.rows(), 1):
-            self._add({"epoch": epoch} | numbers)
+            self.write(text, {"epoch": epoch} | numbers)
+        write_whole(self.path, lambda file: file.write(text.getvalue().encode()))
 
     def on_epoch_end(self, run: Run) -> None:
-        self._add({"epoch": run.epoch} | run.numbers)
-
-    def _add(self, numbers: Mapping[str, float]) -> None:
         with open(self.path, "a", newline="", encoding="utf-8") as file:
-            self.write(file, numbers)
+            self.write(file, {"epoch": run.epoch} | run.numbers)
 
     def write(self, file: IO[str], numbers: Mapping[str, float]) -> None:
         raise NotImplementedError

@@ -38,9 +38,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.archive import read_arrays, write_arrays
 from fastconv.arguments import as_array
 from fastconv.nn import Dense, DepthwiseConv2D, Flatten, Layer, SeparableConv2D, Sequential
 from fastconv.nn.layer import Shape, join
+from fastconv.safetensors import read_safetensors, write_safetensors
 
 __all__ = [
     "from_keras",
@@ -200,8 +202,9 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, NDArray]:
 
     Raises
     ------
-    ImportError
-        For a ``.safetensors`` file where that package is not installed.
+    ValueError
+        If the file is damaged, or holds anything but uncompressed arrays of real numbers; an
+        ``.npz`` that was compressed is written anew by ``numpy.savez``.
 
     Examples
     --------
@@ -211,14 +214,15 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, NDArray]:
     >>> read_weights("weights.npz")
     {'fc.bias': array([1., 1.])}
     """
-    if _is_safetensors(path):
-        return dict(_safetensors().load_file(path))
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+    read = read_safetensors if _is_safetensors(path) else read_arrays
+    try:
+        return read(path)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: cannot read weights: {error}") from error
 
 
 def write_weights(path: str | os.PathLike[str], weights: Mapping[str, NDArray]) -> None:
-    """Write named arrays to a ``.safetensors`` or an ``.npz`` file.
+    """Write named arrays to a ``.safetensors`` or an ``.npz`` file, whole or not at all.
 
     Parameters
     ----------
@@ -226,42 +230,21 @@ def write_weights(path: str | os.PathLike[str], weights: Mapping[str, NDArray]) 
     weights : mapping of str to ndarray
         What `to_torch`, `to_keras` or a model's ``weights()`` returned.
 
-    Raises
-    ------
-    ImportError
-        For a ``.safetensors`` file where that package is not installed.
-
     Examples
     --------
     >>> from fastconv import Dense, Sequential
     >>> from fastconv.interop import to_torch, write_weights
     >>> write_weights("weights.npz", to_torch(Sequential([Dense(2)], input_shape=(3,))))
     """
-    if _is_safetensors(path):
-        # It writes memory as it lies, so the order has to be C's.
-        contiguous = {name: np.array(value, order="C") for name, value in weights.items()}
-        _safetensors().save_file(contiguous, path)
-    else:
-        with open(path, "wb") as file:
-            np.savez(file, **weights)  # type: ignore[arg-type]
+    arrays = {name: as_array(value, name) for name, value in weights.items()}
+    (write_safetensors if _is_safetensors(path) else write_arrays)(path, arrays)
 
 
 def _is_safetensors(path: str | os.PathLike[str]) -> bool:
-    suffix = os.path.splitext(path)[1]
+    suffix = os.path.splitext(os.fsdecode(path))[1]
     if suffix not in (".safetensors", ".npz"):
         raise ValueError(f"path: expected one that ends in .safetensors or .npz, got {path!r}")
     return suffix == ".safetensors"
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError(
-            "safetensors is not installed: pip install safetensors, or pip install "
-            "'fastconv[interop]'; .npz files need nothing"
-        ) from None
-    return safetensors.numpy
 
 
 # ---- matching ---------------------------------------------------------------------------------

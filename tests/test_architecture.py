@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parents[1]
 
 # From the ground up. Modules of one line do not import each other, except within a package.
 FLOORS = (
-    ("fastconv.reference", "fastconv.arguments"),
+    ("fastconv.reference", "fastconv.arguments", "fastconv.atomic", "fastconv.text"),
     (
         "fastconv._core.isa",
         "fastconv._core.threads",
@@ -71,7 +71,7 @@ FLOORS = (
         "fastconv._core.loss",
     ),
     ("fastconv.functional", "fastconv.runtime", "fastconv.explanation"),
-    ("fastconv.training", "fastconv.inference"),
+    ("fastconv.training", "fastconv.inference", "fastconv.archive"),
     (
         "fastconv.losses",
         "fastconv.optim",
@@ -79,6 +79,7 @@ FLOORS = (
         "fastconv.augmentation",
         "fastconv.data",
         "fastconv.filters",
+        "fastconv.safetensors",
     ),
     ("fastconv.callbacks",),
     ("fastconv.schedules",),

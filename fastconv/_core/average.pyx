@@ -14,15 +14,16 @@ from fastconv._core.axis_map import adaptive, pooled
 from fastconv._core.elementwise import empty
 from fastconv._core.geometry cimport Axis
 from fastconv._core.pooling cimport Window, pool_axis, window_of
-from fastconv._core.resample cimport image_argument, reserve, resampled
+from fastconv._core.resample cimport empty_batch, image_argument, reserve, resampled
 
 cnp.import_array()
 
 
-cdef tuple window_maps(
+cdef tuple windows(
     object size, object stride, object padding, object ceil_mode, object count_include_pad,
     Py_ssize_t H, Py_ssize_t W
 ):
+    """What `pooled` is given for rows and for columns."""
     cdef Window k
     cdef Axis h, w
     boolean("ceil_mode", ceil_mode)
@@ -30,7 +31,7 @@ cdef tuple window_maps(
     pool_axis(&h, H, k.KH, k.sh, k.ph, 1, ceil_mode)
     pool_axis(&w, W, k.KW, k.sw, k.pw, 1, ceil_mode)
     included = boolean("count_include_pad", count_include_pad)
-    return (pooled(H, h.n, k.KH, k.sh, k.ph, included), pooled(W, w.n, k.KW, k.sw, k.pw, included))
+    return (H, h.n, k.KH, k.sh, k.ph, included), (W, w.n, k.KW, k.sw, k.pw, included)
 
 
 cdef object spread(cnp.ndarray dy, AxisMap h, AxisMap w):
@@ -55,22 +56,28 @@ cdef cnp.ndarray gradient_argument(object dy_, object input_shape, Py_ssize_t* H
 
 def avg_pool2d(x_, size, stride, padding, ceil_mode, count_include_pad):
     cdef cnp.ndarray x = image_argument(x_, "x", "C, H, W")
-    h, w = window_maps(size, stride, padding, ceil_mode, count_include_pad,
-                       x.shape[x.ndim - 2], x.shape[x.ndim - 1])
-    return resampled(x, "x", h, w, 0)
+    h, w = windows(size, stride, padding, ceil_mode, count_include_pad,
+                   x.shape[x.ndim - 2], x.shape[x.ndim - 1])
+    y = empty_batch(x, "x", h[1], w[1])
+    if y is not None:
+        return y
+    return resampled(x, "x", pooled(*h), pooled(*w), 0)
 
 
 def avg_pool2d_backward(dy_, input_shape, size, stride, padding, ceil_mode, count_include_pad):
     cdef Py_ssize_t H, W
     cdef cnp.ndarray dy = gradient_argument(dy_, input_shape, &H, &W)
-    h, w = window_maps(size, stride, padding, ceil_mode, count_include_pad, H, W)
-    return spread(dy, h, w)
+    h, w = windows(size, stride, padding, ceil_mode, count_include_pad, H, W)
+    return spread(dy, pooled(*h), pooled(*w))
 
 
 def adaptive_avg_pool2d(x_, output_size):
     cdef cnp.ndarray x = image_argument(x_, "x", "C, H, W")
     cdef Py_ssize_t OH, OW
     pair(output_size, "output_size", 1, &OH, &OW)
+    y = empty_batch(x, "x", OH, OW)
+    if y is not None:
+        return y
     reserve(x, OH, OW)
     return resampled(x, "x", adaptive(x.shape[x.ndim - 2], OH), adaptive(x.shape[x.ndim - 1], OW),
                      0)

@@ -29,6 +29,8 @@ from fastconv._core.memory cimport Block, new_array, take
 from fastconv._core.pack cimport Image
 from fastconv._core.threads cimport parallel_for, team_size
 
+import numpy as np
+
 cnp.import_array()
 
 # Values that a task adds: some microseconds.
@@ -37,6 +39,8 @@ cdef Py_ssize_t TASK_VALUES = 32768
 cdef double SMALL_TABLES = 1 << 20
 # No memory holds so many, and products of sizes stay below 2**63.
 cdef double LARGEST_AXIS = 1 << 50
+# NumPy counts an image's bytes even where there is none.
+cdef Py_ssize_t LARGEST_IMAGE = <Py_ssize_t>1 << 60
 # What one costs in multiply-adds: as long as memory takes to bring it.
 cdef double MEMORY_COST = 4
 
@@ -75,6 +79,21 @@ cdef cnp.ndarray image_argument(object value, str name, str letters):
         raise ValueError(
             f"{name}: expected at least one channel, row and column, got {shape_text(x)}")
     return x
+
+
+cdef object empty_batch(cnp.ndarray x, str name, object OH, object OW):
+    """The result for a batch of no images, which needs no tables; None for any other.
+
+    So a model's shapes can be found out whatever they are.
+    """
+    if x.ndim < 4 or x.shape[0]:
+        return None
+    if OH * OW * x.shape[1] >= LARGEST_IMAGE:
+        raise MemoryError(f"cannot allocate planes of {OH} x {OW} pixels")
+    dtype = np.float32 if float_type([x], [name]) == cnp.NPY_FLOAT32 else np.float64
+    if is_channels_last(x):
+        return np.empty((0, OH, OW, x.shape[1]), dtype).transpose(0, 3, 1, 2)
+    return np.empty((0, x.shape[1], OH, OW), dtype)
 
 
 cdef int reserve(cnp.ndarray x, double OH, double OW) except -1:

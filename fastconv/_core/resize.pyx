@@ -7,7 +7,7 @@ from fastconv.arguments import boolean, one_of, real
 
 from fastconv._core.arguments cimport pads, pair, shape_text
 from fastconv._core.axis_map import padded, upsampled
-from fastconv._core.resample cimport image_argument, reserve, resampled
+from fastconv._core.resample cimport empty_batch, image_argument, reserve, resampled
 
 cnp.import_array()
 
@@ -15,8 +15,8 @@ cdef tuple PADDINGS = ("constant", "reflect", "replicate", "circular")
 cdef tuple ENLARGEMENTS = ("nearest", "bilinear")
 
 
-cdef tuple border_maps(Py_ssize_t H, Py_ssize_t W, object padding, object mode):
-    """The tables that put a border around H x W pixels."""
+cdef tuple borders(Py_ssize_t H, Py_ssize_t W, object padding, object mode):
+    """What a border around H x W pixels adds to both ends of both axes."""
     cdef Py_ssize_t top, bottom, left, right, most
     one_of("mode", mode, PADDINGS)
     pads(padding, &top, &bottom, &left, &right)
@@ -26,20 +26,23 @@ cdef tuple border_maps(Py_ssize_t H, Py_ssize_t W, object padding, object mode):
         if mode == "reflect" and most >= n or mode == "circular" and most > n:
             raise ValueError(f"padding: expected {'less than' if mode == 'reflect' else 'at most'} "
                              f"the {axis} {n} for mode {mode!r}, got {padding!r}")
-    return padded(H, top, bottom, mode), padded(W, left, right, mode)
+    return top, bottom, left, right
 
 
 def pad2d(x_, padding, mode, value):
     cdef cnp.ndarray x = image_argument(x_, "x", "C, H, W")
-    cdef Py_ssize_t top, bottom, left, right
-    pads(padding, &top, &bottom, &left, &right)
-    reserve(x, <double>x.shape[x.ndim - 2] + top + bottom,
-            <double>x.shape[x.ndim - 1] + left + right)
-    h, w = border_maps(x.shape[x.ndim - 2], x.shape[x.ndim - 1], padding, mode)
+    H, W = x.shape[x.ndim - 2], x.shape[x.ndim - 1]
+    top, bottom, left, right = borders(H, W, padding, mode)
     real("value", value)
     if mode != "constant" and value != 0:
         raise ValueError(f"value: expected 0 for mode {mode!r}, got {value!r}")
-    return resampled(x, "x", h, w, value)
+    OH, OW = H + top + bottom, W + left + right
+    y = empty_batch(x, "x", OH, OW)
+    if y is not None:
+        return y
+    reserve(x, OH, OW)
+    return resampled(
+        x, "x", padded(H, top, bottom, mode), padded(W, left, right, mode), value)
 
 
 def pad2d_backward(dy_, padding, mode):
@@ -50,26 +53,39 @@ def pad2d_backward(dy_, padding, mode):
     if H <= top + bottom or W <= left + right:
         raise ValueError(
             f"dy: expected more pixels than the padding {padding!r}, got {shape_text(dy)}")
-    h, w = border_maps(H - top - bottom, W - left - right, padding, mode)
+    H, W = H - top - bottom, W - left - right
+    borders(H, W, padding, mode)
+    h, w = padded(H, top, bottom, mode), padded(W, left, right, mode)
     return resampled(dy, "dy", h.transposed(), w.transposed(), 0)
 
 
-cdef tuple scale_maps(Py_ssize_t H, Py_ssize_t W, Py_ssize_t sh, Py_ssize_t sw, object mode,
-                      object align_corners):
+cdef bint is_bilinear(object mode, object align_corners) except -1:
     cdef bint bilinear = one_of("mode", mode, ENLARGEMENTS) == "bilinear"
     boolean("align_corners", align_corners)
     if align_corners and not bilinear:
         raise ValueError(f'align_corners: expected False for mode "nearest", got {align_corners}')
-    return (upsampled(H, sh, bool(bilinear), bool(align_corners)),
-            upsampled(W, sw, bool(bilinear), bool(align_corners)))
+    return bilinear
+
+
+cdef tuple scale_maps(Py_ssize_t H, Py_ssize_t W, Py_ssize_t sh, Py_ssize_t sw, object mode,
+                      object align_corners):
+    bilinear = bool(is_bilinear(mode, align_corners))
+    return (upsampled(H, sh, bilinear, bool(align_corners)),
+            upsampled(W, sw, bilinear, bool(align_corners)))
 
 
 def upsample2d(x_, scale, mode, align_corners):
     cdef cnp.ndarray x = image_argument(x_, "x", "C, H, W")
     cdef Py_ssize_t sh, sw
     pair(scale, "scale", 1, &sh, &sw)
-    reserve(x, <double>x.shape[x.ndim - 2] * sh, <double>x.shape[x.ndim - 1] * sw)
-    h, w = scale_maps(x.shape[x.ndim - 2], x.shape[x.ndim - 1], sh, sw, mode, align_corners)
+    is_bilinear(mode, align_corners)
+    H, W = x.shape[x.ndim - 2], x.shape[x.ndim - 1]
+    OH, OW = H * <object>sh, W * <object>sw
+    y = empty_batch(x, "x", OH, OW)
+    if y is not None:
+        return y
+    reserve(x, OH, OW)
+    h, w = scale_maps(H, W, sh, sw, mode, align_corners)
     return resampled(x, "x", h, w, 0)
 
 

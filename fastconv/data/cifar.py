@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .labelled import LabelledImages
 
 PIXELS = 3 * 32 * 32
+RECORDS = 1024  # read at a time
 # Labels of a record, and which of them counts, by the number of classes.
 LABELS = {10: (1, 0), 20: (2, 0), 100: (2, 1)}
 
@@ -43,17 +44,25 @@ def read_cifar(path: str | os.PathLike[str], classes: int = 10) -> tuple[NDArray
         raise ValueError(f"classes: expected 10, 20 or 100, got {classes!r}")
     labels, which = LABELS[classes]
     length = labels + PIXELS
-    contents = np.fromfile(path, np.uint8)
-    if not contents.size or contents.size % length:
-        raise ValueError(f"{path}: expected records of {length} bytes, got {contents.size} bytes")
-    records = contents.reshape(-1, length)
-    for label, limit in zip(range(labels), (20, 100) if labels == 2 else (10,), strict=True):
-        wrong = np.flatnonzero(records[:, label] >= limit)
-        if wrong.size:
-            raise ValueError(f"{path}: expected labels below {limit}, got "
-                             f"{records[wrong[0], label]} in record {wrong[0]}")
-    images = np.ascontiguousarray(records[:, labels:]).reshape(-1, 3, 32, 32)
-    return images, records[:, which].astype(np.int64)
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if not size or size % length:
+            raise ValueError(f"{path}: expected records of {length} bytes, got {size} bytes")
+        images = np.empty((size // length, 3, 32, 32), np.uint8)
+        found = np.empty(size // length, np.int64)
+        for start in range(0, len(images), RECORDS):
+            records = np.fromfile(file, np.uint8, RECORDS * length).reshape(-1, length)
+            for label, limit in zip(
+                range(labels), (20, 100) if labels == 2 else (10,), strict=True
+            ):
+                wrong = np.flatnonzero(records[:, label] >= limit)
+                if wrong.size:
+                    raise ValueError(f"{path}: expected labels below {limit}, got "
+                                     f"{records[wrong[0], label]} in record {start + wrong[0]}")
+            part = slice(start, start + RECORDS)
+            images[part] = records[:, labels:].reshape(-1, 3, 32, 32)
+            found[part] = records[:, which]
+    return images, found
 
 
 def load_cifar_folder(

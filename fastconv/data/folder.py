@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+import struct
+import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,12 @@ from numpy.typing import NDArray
 from fastconv.arguments import positive_int
 
 from .labelled import LabelledImages
+
+# What Pillow ends in when a picture is damaged, or a header asks for more memory than there is.
+DAMAGE = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError, struct.error, zlib.error,
+)  # fmt: skip
 
 
 def load_folder(
@@ -101,11 +111,18 @@ def _read(path: Path, grey: bool, extent: tuple[int, int] | None) -> NDArray[Any
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path) as file:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            file = Image.open(path)
+        with file:
+            # Of more pixels than Pillow recommends to trust a file with: 89 million.
+            if file.width * file.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise ValueError(f"it has {file.width} x {file.height} pixels")
             # Cameras store how they were held beside the pixels.
             image = ImageOps.exif_transpose(file).convert("L" if grey else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        what = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+    except (*DAMAGE, Image.DecompressionBombError) as error:
+        known = not isinstance(error, UnidentifiedImageError)
+        what = (str(error) or type(error).__name__) if known else "not an image"
         raise ValueError(f"{path}: expected an image that Pillow reads: {what}") from None
     if extent is not None and image.size != extent[::-1]:
         image = image.resize(extent[::-1], Image.Resampling.BILINEAR)

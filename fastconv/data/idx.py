@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .labelled import LabelledImages
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-DEFLATE_LIMIT = 1032  # bytes that one compressed byte can stand for
+CHUNK = 1 << 20  # bytes
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray:
@@ -42,8 +42,6 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray:
         compressed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         file = gzip.GzipFile(fileobj=raw) if compressed else raw
-        # No file can hold more than this, so a false header cannot make us ask for memory.
-        room = os.fstat(raw.fileno()).st_size * (DEFLATE_LIMIT if compressed else 1)
         try:
             magic = file.read(4)
             if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES:
@@ -53,13 +51,22 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray:
             shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
             dtype = np.dtype(IDX_TYPES[magic[2]])
             expected = math.prod(shape) * dtype.itemsize
-            elements = file.read(min(expected, room) + 1)
+            # Memory grows with what there is: a header may promise more.
+            elements = bytearray()
+            while len(elements) <= expected:
+                part = file.read(min(CHUNK, expected + 1 - len(elements)))
+                if not part:
+                    break
+                elements += part
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{path}: damaged gzip file: {error}") from error
     if len(elements) != expected:
         raise ValueError(f"{path}: expected {expected} bytes of elements for shape {shape}, "
                          f"got {'more' if len(elements) > expected else len(elements)}")
-    return np.frombuffer(elements, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    array = np.frombuffer(elements, dtype)
+    if not dtype.isnative:
+        array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+    return array.reshape(shape)
 
 
 def load_idx_folder(folder: str | os.PathLike[str]) -> LabelledImages:

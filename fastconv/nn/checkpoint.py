@@ -1,27 +1,27 @@
 """Checkpoints: all that training depends on from one epoch to the next, in one file.
 
-The file is made and read like a model's (``files.py``): arrays by name, and a text of JSON, under
-``checkpoint``, with the epoch, the history, the state of the random numbers, the learning rate, and
-what callbacks remember. It does not describe the model or the optimizer: `fit` is called on the
-same ones, and their kinds are compared.
+The file is made and read like a model's (``files.py``): arrays by name, among them the history's,
+and a text of JSON, under ``checkpoint``, with the epoch, the state of the random numbers, the
+learning rate, and what callbacks remember. It does not describe the model or the optimizer: `fit`
+is called on the same ones, and their kinds are compared.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.archive import read_arrays, write_arrays
 from fastconv.callbacks import Callback, History, Run
+from fastconv.text import parse
 
-from .files import DAMAGE, read_entries, write_whole
-
-if TYPE_CHECKING:
-    from .sequential import Sequential
+from .files import DAMAGE, build_from
 
 FORMAT = "fastconv.Checkpoint"
 VERSION = 1
@@ -43,6 +43,8 @@ def save(
             else:
                 plain[name] = value
         remembered.append({"kind": type(callback).__name__, "state": plain})
+    for name, values in vars(run.history).items():
+        arrays[f"history/{name}"] = np.array(values, np.float64)
     rate = optimizer.learning_rate
     text = json.dumps(
         {
@@ -55,17 +57,15 @@ def save(
             "learning_rate": None if callable(rate) else float(rate),
             "random": model.rng.bit_generator.state,
             "split_seed": split_seed,
-            "history": vars(run.history),
             "callbacks": remembered,
         },
         default=_plain,
-    )
-    entries = {"checkpoint": np.frombuffer(text.encode(), np.uint8)}
-    for name, value in arrays.items():
-        # Counts have no sign: files know unsigned integers only.
-        kind = np.dtype(np.uint64) if value.dtype.kind == "i" else value.dtype
-        entries[name] = value.astype(kind.newbyteorder("<"), copy=False)
-    write_whole(os.path.realpath(path), entries)
+    ).encode()
+    try:
+        parse(text)
+    except ValueError as error:
+        raise ValueError(f"callbacks: state: {error}; arrays may be longer") from None
+    write_arrays(path, {"checkpoint": np.frombuffer(text, np.uint8)} | arrays)
 
 
 def _plain(value: Any) -> Any:
@@ -80,20 +80,18 @@ def restore(path: str | os.PathLike[str], run: Run, callbacks: Sequence[Callback
 
     Nothing is changed unless the file is one of this kind of model, optimizer and callbacks.
     """
-    with open(path, "rb") as file:
-        try:
-            return _restore(read_entries(file), run, callbacks)
-        except DAMAGE as error:
-            raise ValueError(f"{os.fspath(path)}: cannot resume from it: {error}") from error
+    try:
+        return _restore(read_arrays(path), run, callbacks)
+    except DAMAGE as error:
+        raise ValueError(f"{os.fspath(path)}: cannot resume from it: {error}") from error
 
 
 def _restore(entries: dict[str, NDArray], run: Run, callbacks: Sequence[Callback]) -> int:
-    found = json.loads(entries.pop("checkpoint").tobytes())
+    found = parse(entries.pop("checkpoint").tobytes())
     if found["format"] != FORMAT or found["version"] != VERSION:
         raise ValueError(f"expected {FORMAT} version {VERSION}, got {found['format']!r} version "
                          f"{found['version']!r}")  # fmt: skip
-    model: Sequential = run.model
-    optimizer = run.optimizer
+    model, optimizer = run.model, run.optimizer
     for what, wanted, got in (
         ("a model of", model.dtype.name, found["dtype"]),
         ("the optimizer", type(optimizer).__name__, found["optimizer"]),
@@ -102,33 +100,64 @@ def _restore(entries: dict[str, NDArray], run: Run, callbacks: Sequence[Callback
     ):  # fmt: skip
         if wanted != got:
             raise ValueError(f"expected {what} {wanted}, got {got}")
-    if model.input_shape is None:
-        model.build(tuple(found["input_shape"]))
-    random = model.rng.bit_generator.state
+    # All of the file is looked at before anything is changed.
+    history, epoch, split_seed = _history(entries), found["epoch"], found["split_seed"]
+    for name, number in (("epoch", epoch), ("split_seed", split_seed)):
+        if type(number) is not int or not 0 <= number < 2**63:
+            raise ValueError(f"expected a whole number as {name}, got {number!r}")
+    rate = found["learning_rate"]
+    if rate is not None and not (type(rate) is float and 0 <= rate < math.inf):
+        raise ValueError(f"expected a learning rate of at least 0, got {rate!r}")
+    states = _states(found["callbacks"], entries, callbacks)
+    memories = [callback.state() for callback in callbacks]
+    random, moments = model.rng.bit_generator.state, optimizer.state()
     try:
         model.rng.bit_generator.state = found["random"]
-        model.set_weights(_below("weights/", entries))
         optimizer.set_state(_below("optimizer/", entries))
+        for callback, state in zip(callbacks, states, strict=True):
+            if state is not None:
+                callback.set_state(state)
+        weights = _below("weights/", entries)
+        if model.input_shape is None:
+            build_from(model, found["input_shape"], weights)
+        else:
+            model.set_weights(weights)
     except BaseException:
         model.rng.bit_generator.state = random
+        optimizer.set_state(moments)
+        for callback, state in zip(callbacks, memories, strict=True):
+            callback.set_state(state)
         raise
-    if found["learning_rate"] is not None and not callable(optimizer.learning_rate):
-        optimizer.learning_rate = found["learning_rate"]
-    # Callbacks find their state by kind and order among that kind: others may be added.
-    for kind in {type(callback).__name__ for callback in callbacks}:
-        now = [callback for callback in callbacks if type(callback).__name__ == kind]
-        then = [n for n, one in enumerate(found["callbacks"]) if one["kind"] == kind]
-        for callback, number in zip(now, then, strict=False):
-            state = found["callbacks"][number]["state"]
-            callback.set_state(state | _below(f"callback {number}/", entries))
-    run.history = History()
-    for name, values in found["history"].items():
-        setattr(run.history, name, list(values))
-    run.epoch = int(found["epoch"])
-    return int(found["split_seed"])
+    if rate is not None and not callable(optimizer.learning_rate):
+        optimizer.learning_rate = rate
+    run.history, run.epoch = history, epoch
+    return split_seed
 
 
-def _below(prefix: str, entries: dict[str, NDArray]) -> dict[str, NDArray]:
+def _history(entries: Mapping[str, NDArray]) -> History:
+    history = History()
+    for name, values in _below("history/", entries).items():
+        if values.ndim != 1 or values.dtype != np.float64 or hasattr(History, name):
+            raise ValueError(f"expected a list of numbers as history, got {name!r}")
+        setattr(history, name, values.tolist())
+    return history
+
+
+def _states(
+    found: Sequence[Mapping[str, Any]],
+    entries: Mapping[str, NDArray],
+    callbacks: Sequence[Callback],
+) -> list[dict[str, Any] | None]:
+    """What each callback remembered: found by kind and order among it, others may be added."""
+    left: dict[str, list[dict[str, Any]]] = {}
+    for number, one in enumerate(found):
+        state = dict(one["state"]) | _below(f"callback {number}/", entries)
+        left.setdefault(one["kind"], []).append(state)
+    kinds = [type(callback).__name__ for callback in callbacks]
+    return [left[kind].pop(0) if left.get(kind) else None for kind in kinds]
+
+
+def _below(prefix: str, entries: Mapping[str, NDArray]) -> dict[str, NDArray]:
     return {
         name.removeprefix(prefix): value
         for name, value in entries.items()

@@ -1,7 +1,6 @@
 """Weights to and from PyTorch and Keras: the same outputs there and here, or a reason why not."""
 
 import copy
-import sys
 from collections import OrderedDict
 
 import numpy as np
@@ -284,8 +283,6 @@ def test_flattened_images_that_branches_hand_on_are_refused():
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
 def test_files_bring_back_what_was_written(suffix, tmp_path):
-    if suffix == "safetensors":
-        pytest.importorskip("safetensors")
     model = lively(Sequential([Conv2D(3, 2), BatchNorm()], input_shape=(2, 4, 4)))
     weights = model.weights() | {"turned": np.arange(6.0).reshape(2, 3).T, "0d": np.array(3)}
     path = tmp_path / f"weights.{suffix}"
@@ -297,20 +294,9 @@ def test_files_bring_back_what_was_written(suffix, tmp_path):
         assert read[name].dtype == value.dtype
 
 
-def test_safetensors_says_how_to_install_it(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    for call in (
-        lambda path: read_weights(path),
-        lambda path: write_weights(path, {"a": np.ones(1)}),
-    ):
-        with pytest.raises(ImportError, match=r"pip install safetensors, or .*fastconv\[interop\]"):
-            call(tmp_path / "weights.safetensors")
-
-
 def test_pickles_are_not_read(tmp_path):
     np.savez(tmp_path / "weights.npz", a=np.array([None]))
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match="a: not a plain array"):
         read_weights(tmp_path / "weights.npz")
     with pytest.raises(ValueError, match=r"path: expected one that ends in .safetensors or .npz"):
         read_weights(tmp_path / "weights.pt")
