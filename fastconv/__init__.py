@@ -4,7 +4,7 @@ The floors of the house, each using those below it and none above::
 
     command line, pictures          fastconv.cli, fastconv.plot
     what a value inside can see     fastconv.receptive
-    networks, other libraries       fastconv.models, fastconv.interop
+    networks, other libraries       fastconv.models, fastconv.interop, fastconv.sklearn
     layers, and training them       fastconv.nn
     what training is told           fastconv.callbacks, .schedules, .optim, .losses, .metrics,
                                     .augmentation, .data

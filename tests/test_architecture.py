@@ -84,7 +84,7 @@ FLOORS = (
     ("fastconv.callbacks",),
     ("fastconv.schedules",),
     ("fastconv.nn",),
-    ("fastconv.receptive", "fastconv.models", "fastconv.interop"),
+    ("fastconv.receptive", "fastconv.models", "fastconv.interop", "fastconv.sklearn"),
     ("fastconv.plot",),
     ("fastconv.cli",),
     ("fastconv", "fastconv.__main__"),

@@ -17,7 +17,7 @@ MODULES = [
         "nn.layer", "nn.initializers", "nn.conv", "nn.pooling", "nn.averaging",
         "nn.separable", "nn.transposed", "nn.resizing", "nn.dense",
         "nn.activation", "nn.normalization", "nn.dropout", "nn.containers", "nn.sequential",
-        "nn.fit", "nn.batches", "nn.checkpoint", "nn.files",
+        "nn.fit", "nn.batches", "nn.checkpoint", "nn.files", "sklearn",
     ]
 ]
 ROOT = Path(__file__).parents[2]
@@ -38,6 +38,7 @@ def test_docstrings(name):
 
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "```python" in page.read_text()]
 NEEDS = {
+    "scikit-learn": ["sklearn"],
     "start": ["sklearn", "matplotlib"],
     "plots": ["matplotlib"],
     "train-on-images": ["PIL", "matplotlib"],
@@ -95,6 +96,7 @@ def described():
             for name in [
                 "nn", "data", "filters", "interop", "models", "plot", "training", "inference",
                 "optim", "losses", "metrics", "schedules", "callbacks", "augmentation",
+                "sklearn",
             ]
         ),
     ],
