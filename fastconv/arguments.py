@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+LARGEST = 1 << 40  # no array has so many elements, and no loop ends after so many rounds
+
 
 def as_array(value: Any, name: str) -> NDArray[Any]:
     """The argument as a plain ndarray, without a copy where that can be had.
@@ -60,20 +62,38 @@ def positive_int(name: str, value: Any) -> int:
     """Return `value` as an int of at least 1, or say what is wrong with argument `name`."""
     try:
         number = 0 if isinstance(value, (bool, np.bool_)) else index(value)
-    except TypeError:
+    except Exception:
         number = 0
     if number < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value!r}")
+    if number > LARGEST:
+        raise ValueError(f"{name}: expected a positive integer of at most {LARGEST}, got a larger")
     return number
 
 
 def as_tuple(name: str, value: Any) -> tuple[Any, ...]:
-    """Return a sequence of sizes as a tuple; an iterator is none, since it might not end."""
+    """Return a sequence of numbers as a tuple; an iterator is none, since it might not end."""
     try:
+        if isinstance(value, (str, bytes, dict, set, frozenset)):
+            raise TypeError
         len(value)
         return tuple(value)
     except Exception:
-        raise TypeError(f"{name}: expected a tuple of integers, got {value!r}") from None
+        raise TypeError(f"{name}: expected a tuple of numbers, got {value!r}") from None
+
+
+def list_of(name: str, value: Any, kind: type, what: str) -> list[Any]:
+    """Return an iterable of `kind` as a list; the first that is something else ends it."""
+    found: list[Any] = []
+    try:
+        iterator = iter(value)
+    except Exception:
+        raise TypeError(f"{name}: expected {what}, got {value!r}") from None
+    for item in iterator:
+        if not isinstance(item, kind):
+            raise TypeError(f"{name}: expected {what}, got {item!r} among them")
+        found.append(item)
+    return found
 
 
 def boolean(name: str, value: Any) -> bool:

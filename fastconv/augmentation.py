@@ -16,10 +16,14 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from fastconv.arguments import as_array, positive_int
+from fastconv.arguments import as_array, one_of, positive_int, real
 
 # A string, since looking np.random up imports it, which takes as long as half of the package.
 Transform: TypeAlias = "Callable[[NDArray, np.random.Generator], NDArray]"
+
+# Those of `numpy.pad` that need no further argument.
+MODES = ("constant", "edge", "reflect", "symmetric", "wrap", "linear_ramp", "maximum", "mean",
+         "median", "minimum")  # fmt: skip
 
 
 class Compose:
@@ -79,9 +83,8 @@ class RandomFlip:
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.axis not in ("horizontal", "vertical"):
-            raise ValueError(f"axis: expected 'horizontal' or 'vertical', got {self.axis!r}")
-        if not 0 <= self.p <= 1:
+        one_of("axis", self.axis, ("horizontal", "vertical"))
+        if not 0 <= real("p", self.p) <= 1:
             raise ValueError(f"p: expected a number in [0, 1], got {self.p!r}")
 
     def __call__(self, x: NDArray, rng: np.random.Generator) -> NDArray:
@@ -121,8 +124,9 @@ class RandomCrop:
     def __post_init__(self) -> None:
         if self.size is not None:
             positive_int("size", self.size)
-        if self.padding:
-            positive_int("padding", self.padding)
+        if type(self.padding) is not int or self.padding != 0:
+            _border("padding", self.padding)
+        one_of("mode", self.mode, MODES)
 
     def __call__(self, x: NDArray, rng: np.random.Generator) -> NDArray:
         x = _images(x)
@@ -165,7 +169,7 @@ class RandomShift(RandomCrop):
     """
 
     def __init__(self, pixels: int, mode: str = "constant") -> None:
-        super().__init__(None, positive_int("pixels", pixels), mode)
+        super().__init__(None, _border("pixels", pixels), mode)
 
     def __repr__(self) -> str:
         return f"RandomShift({self.padding}, mode={self.mode!r})"
@@ -194,7 +198,14 @@ class Normalize:
     """
 
     def __init__(self, mean: ArrayLike, std: ArrayLike) -> None:
-        self.mean, self.std = (np.atleast_1d(np.asarray(v, np.float32)) for v in (mean, std))
+        given = {"mean": as_array(mean, "mean"), "std": as_array(std, "std")}
+        for name, values in given.items():
+            if values.dtype.kind not in "biuf" or values.ndim > 1:
+                raise TypeError(
+                    f"{name}: expected a number or numbers (C,), got shape {values.shape} of "
+                    f"{values.dtype}"
+                )
+        self.mean, self.std = (np.atleast_1d(v.astype(np.float32)) for v in given.values())
         if not (np.isfinite(self.mean).all() and (self.std > 0).all()):
             raise ValueError(
                 f"std: expected numbers above 0, and finite means, got {mean!r} and {std!r}"
@@ -224,6 +235,13 @@ class Normalize:
 
     def __repr__(self) -> str:
         return f"Normalize({self.mean.tolist()}, {self.std.tolist()})"
+
+
+def _border(name: str, value: int) -> int:
+    """A number of pixels that an image may be wider by."""
+    if positive_int(name, value) > 1 << 20:
+        raise ValueError(f"{name}: expected at most {1 << 20} pixels, got {value}")
+    return value
 
 
 def _images(x: NDArray) -> NDArray:

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from fastconv.arguments import positive_int
+from fastconv.arguments import boolean, positive_int, real
 from fastconv.atomic import write_whole
 from fastconv.optim import Optimizer
 
@@ -154,13 +154,15 @@ class Monitor(Callback):
     def __init__(
         self, monitor: str, *, min_delta: float = 0.0, higher_is_better: bool | None = None
     ) -> None:
-        if not min_delta >= 0:
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor: expected the name of a list of the history, got {monitor!r}")
+        if not real("min_delta", min_delta) >= 0:
             raise ValueError(f"min_delta: expected at least 0, got {min_delta!r}")
         self.monitor = monitor
         self.min_delta = min_delta
         if higher_is_better is None:
             higher_is_better = not monitor.endswith("loss")
-        self.higher_is_better = higher_is_better
+        self.higher_is_better = boolean("higher_is_better", higher_is_better)
         self.best: float | None = None
 
     def on_train_begin(self, run: Run) -> None:
@@ -226,7 +228,7 @@ class EarlyStopping(Monitor):
     ) -> None:
         super().__init__(monitor, min_delta=min_delta, higher_is_better=higher_is_better)
         self.patience = positive_int("patience", patience)
-        self.restore_best = restore_best
+        self.restore_best = boolean("restore_best", restore_best)
         self.waited = 0
         self.weights: dict[str, Any] = {}
 
@@ -302,7 +304,7 @@ class Checkpoint(Monitor):
         super().__init__(monitor, higher_is_better=higher_is_better)
         self.path = os.fspath(path)
         self.every = positive_int("every", every)
-        self.best_only = best_only
+        self.best_only = boolean("best_only", best_only)
 
     def on_epoch_end(self, run: Run) -> None:
         better = not self.best_only or self.improved(run)

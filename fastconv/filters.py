@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastconv import functional as F
-from fastconv.arguments import as_array, positive_int
+from fastconv.arguments import as_array, as_tuple, boolean, one_of, positive_int, real
 
 __all__ = [
     "box",
@@ -137,7 +137,7 @@ def laplacian(*, diagonals: bool = False) -> Kernel:
            [ 1., -4.,  1.],
            [ 0.,  1.,  0.]])
     """
-    kernel = np.full((3, 3), 1.0 if diagonals else 0.0)
+    kernel = np.full((3, 3), 1.0 if boolean("diagonals", diagonals) else 0.0)
     kernel[1, :] = kernel[:, 1] = 1
     kernel[1, 1] -= kernel.sum()
     return kernel
@@ -162,7 +162,7 @@ def sharpen(amount: float = 1.0) -> Kernel:
            [-1.,  5., -1.],
            [ 0., -1.,  0.]])
     """
-    kernel = 0 - amount * laplacian()
+    kernel = 0 - real("amount", amount) * laplacian()
     kernel[1, 1] += 1
     return kernel
 
@@ -186,7 +186,10 @@ def box(size: int | tuple[int, int]) -> Kernel:
     >>> box((1, 4))
     array([[0.25, 0.25, 0.25, 0.25]])
     """
-    KH, KW = (positive_int("size", s) for s in (size if isinstance(size, tuple) else (size, size)))
+    sizes = size if isinstance(size, tuple) else (size, size)
+    if len(sizes) != 2:
+        raise ValueError(f"size: expected an integer or a pair of them, got {size!r}")
+    KH, KW = (_size(s) for s in sizes)
     return np.full((KH, KW), 1 / (KH * KW))
 
 
@@ -215,8 +218,8 @@ def gaussian(sigma: float, size: int | None = None) -> Kernel:
            [0.057, 0.125, 0.057]])
     """
     sigma = _positive_real("sigma", sigma)
-    size = 2 * int(4 * sigma + 0.5) + 1 if size is None else positive_int("size", size)
-    places = np.arange(size) - (size - 1) / 2
+    size = 2 * int(4 * sigma + 0.5) + 1 if size is None else size
+    places = np.arange(_size(size)) - (size - 1) / 2
     weights = np.exp(-(places**2) / (2 * sigma**2))
     weights /= weights.sum()
     return np.outer(weights, weights)
@@ -263,11 +266,14 @@ def gabor(
            [-10.7,  21.3, -10.7],
            [ -7.2,  14.3,  -7.2]])
     """
+    for name, value in (("angle", angle), ("phase", phase)):
+        if not math.isfinite(real(name, value)):
+            raise ValueError(f"{name}: expected a finite number, got {value!r}")
     wavelength, aspect = _positive_real("wavelength", wavelength), _positive_real("aspect", aspect)
     sigma = 0.56 * wavelength if sigma is None else _positive_real("sigma", sigma)
     reach = 2.5 * max(sigma, sigma / aspect)
-    size = 2 * math.ceil(reach) + 1 if size is None else positive_int("size", size)
-    places = np.arange(size) - (size - 1) / 2
+    size = 2 * math.ceil(reach) + 1 if size is None else size
+    places = np.arange(_size(size)) - (size - 1) / 2
     along = places * math.cos(angle) + places[:, None] * math.sin(angle)
     across = places[:, None] * math.cos(angle) - places * math.sin(angle)
     hill = np.exp(-(along**2 + (aspect * across) ** 2) / (2 * sigma**2))
@@ -302,12 +308,13 @@ def gabor_bank(
     >>> gabor_bank((3.0, 6.0), orientations=4).shape
     (8, 35, 35)
     """
-    if not len(wavelengths):
+    lengths = [_positive_real("wavelengths", w) for w in as_tuple("wavelengths", wavelengths)]
+    if not lengths:
         raise ValueError("wavelengths: expected at least one, got none")
     orientations = positive_int("orientations", orientations)
-    size = len(gabor(max(wavelengths))) if size is None else size
+    size = len(gabor(max(lengths))) if size is None else size
     angles = np.arange(orientations) * math.pi / orientations
-    return np.stack([gabor(w, angle, size=size) for w in wavelengths for angle in angles])
+    return np.stack([gabor(w, angle, size=size) for w in lengths for angle in angles])
 
 
 def filter_image(
@@ -358,12 +365,12 @@ def filter_image(
     image, taps = _real("image", image), _real("kernel", kernel)
     single = image.dtype.kind == "f" and image.dtype.itemsize < 8
     dtype = np.dtype(np.float32 if single else np.float64)
-    if image.ndim < 2:
+    if not 2 <= image.ndim <= 30:
         raise ValueError(f"image: expected shape (..., H, W), got {image.shape}")
     if taps.ndim not in (2, 3) or not taps.size:
         raise ValueError(f"kernel: expected shape (KH, KW) or (K, KH, KW), got {taps.shape}")
-    if mode not in MODES:
-        raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+    one_of("mode", mode, MODES)
+    real("value", value)
     if not image.size:
         return np.empty(taps.shape[:-2] + image.shape, dtype)
     image = image.astype(dtype, copy=False)
@@ -461,6 +468,14 @@ def _real(name: str, values: ArrayLike) -> NDArray:
 
 
 def _positive_real(name: str, value: Any) -> float:
-    if not isinstance(value, (int, float, np.floating, np.integer)) or not 0 < value < math.inf:
+    number = real(name, value)
+    if not 0 < number < math.inf:
         raise ValueError(f"{name}: expected a positive number, got {value!r}")
-    return float(value)
+    return number
+
+
+def _size(size: int) -> int:
+    """A kernel is as large as an image at most."""
+    if positive_int("size", size) > 1 << 15:
+        raise ValueError(f"size: expected at most {1 << 15} rows and columns, got {size}")
+    return size

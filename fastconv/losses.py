@@ -117,6 +117,6 @@ def get_loss(loss: str | Loss) -> Loss:
     """Return the loss with this name; a callable is returned as it is."""
     if callable(loss):
         return loss
-    if loss not in LOSSES:
+    if not isinstance(loss, str) or loss not in LOSSES:
         raise ValueError(f"loss: expected one of {sorted(LOSSES)} or a callable, got {loss!r}")
     return LOSSES[loss]

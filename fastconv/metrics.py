@@ -96,11 +96,13 @@ def confusion_matrix(
     """
     predicted, true = _labels(outputs, targets)
     if classes is None:
-        scores = np.ndim(outputs) == 2
+        scores = as_array(outputs, "outputs")
         largest = max(predicted.max(initial=-1), true.max(initial=-1)) + 1
-        classes = max(np.shape(outputs)[1], largest) if scores else largest
+        classes = max(scores.shape[1], largest) if scores.ndim == 2 else largest
     else:
         classes = positive_int("classes", classes)
+        if classes > 1 << 20:
+            raise ValueError(f"classes: expected at most {1 << 20}, got {classes}")
         _labels(predicted, true, classes)
     pairs = true * classes + predicted
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
@@ -185,7 +187,7 @@ def get_metric(metric: str | Metric) -> tuple[str, Metric]:
         if not name or not name.isidentifier():
             raise ValueError(f"metrics: expected functions with a name, got {metric!r}")
         return name, metric
-    if metric not in METRICS:
+    if not isinstance(metric, str) or metric not in METRICS:
         raise ValueError(
             f"metrics: expected one of {sorted(METRICS)} or a function, got {metric!r}"
         )
@@ -199,6 +201,11 @@ def _labels(
     predicted, true = as_array(outputs, "outputs"), as_array(targets, "targets")
     if predicted.ndim == 2 and predicted.dtype.kind in "biuf" and predicted.shape[1]:
         predicted = predicted.argmax(axis=1)
+    if predicted.ndim == true.ndim == 1 and (len(predicted) != len(true) or not len(true)):
+        raise ValueError(
+            f"targets: expected one label for each of at least one sample, got {len(true)} for "
+            f"{len(predicted)}"
+        )
     for name, labels in (("outputs", predicted), ("targets", true)):
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise ValueError(
@@ -211,9 +218,4 @@ def _labels(
                 f"{name}: expected labels from 0{f' to {classes - 1}' if classes else ''}, got "
                 f"{least} to {most}"
             )
-    if len(predicted) != len(true) or not len(true):
-        raise ValueError(
-            f"targets: expected one label for each of at least one sample, got {len(true)} for "
-            f"{len(predicted)}"
-        )
     return predicted.astype(np.int64), true.astype(np.int64)

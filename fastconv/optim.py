@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastconv.arguments import boolean, real
 from fastconv.training import adam_update, rmsprop_update, sgd_update, square_sum
 
 BLOCK = 32768  # elements: five arrays of float32 take 640 KiB
@@ -189,10 +190,10 @@ class Compiled(Optimizer):
         clip_value: float | None = None,
     ) -> None:
         super().__init__(learning_rate, clip_norm=clip_norm, clip_value=clip_value)
-        if not weight_decay >= 0:
+        if not real("weight_decay", weight_decay) >= 0:
             raise ValueError(f"weight_decay: expected at least 0, got {weight_decay!r}")
         self.weight_decay = weight_decay
-        self.decay_vectors = decay_vectors
+        self.decay_vectors = boolean("decay_vectors", decay_vectors)
 
     def decay_of(self, value: NDArray) -> float:
         """The weight decay of one parameter."""
@@ -248,7 +249,7 @@ class SGD(Compiled):
             clip_value=clip_value,
         )
         self.momentum = _fraction("momentum", momentum)
-        if nesterov and not momentum:
+        if boolean("nesterov", nesterov) and not momentum:
             raise ValueError("nesterov: expected a momentum above 0 with it, got 0")
         self.nesterov = nesterov
         self.slots = ("velocity",) if momentum else ()
@@ -471,7 +472,7 @@ def get_optimizer(optimizer: str | Optimizer) -> Optimizer:
     """Return a new optimizer with this name; an object is returned as it is."""
     if isinstance(optimizer, Optimizer):
         return optimizer
-    if optimizer not in OPTIMIZERS:
+    if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
         raise ValueError(
             f"optimizer: expected one of {sorted(OPTIMIZERS)} or an Optimizer, got {optimizer!r}"
         )
@@ -486,12 +487,12 @@ def _blocks(*arrays: NDArray) -> Iterator[list[NDArray]]:
 
 
 def _fraction(name: str, value: float) -> float:
-    if not 0 <= value < 1:
+    if not 0 <= real(name, value) < 1:
         raise ValueError(f"{name}: expected a number in [0, 1), got {value!r}")
     return value
 
 
 def _positive(name: str, value: float) -> float:
-    if not value > 0:
+    if not real(name, value) > 0:
         raise ValueError(f"{name}: expected a number above 0, got {value!r}")
     return value

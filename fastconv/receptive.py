@@ -82,6 +82,8 @@ def receptive_field(model: Sequential) -> list[ReceptiveField]:
     1 MaxPool (4, 4) (2, 2) ((2, 6), (0, 4))
     2 Conv2D (8, 8) (2, 2) ((2, 10), (0, 8))
     """
+    if not isinstance(model, Sequential):
+        raise TypeError(f"model: expected a Sequential, got {model!r}")
     shape = model.input_shape
     if shape is None or len(shape) != 3:
         raise ValueError(f"model: expected one built for images (C, H, W), got shape {shape}")

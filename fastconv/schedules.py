@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastconv.arguments import positive_int
+from fastconv.arguments import positive_int, real
 from fastconv.callbacks import Monitor, Run
 
 Schedule = Callable[[int], float]
@@ -83,6 +83,7 @@ class Cosine:
     def __post_init__(self) -> None:
         _rate("rate", self.rate)
         positive_int("steps", self.steps)
+        real("end", self.end)
 
     def __call__(self, steps: int) -> float:
         return _cosine(self.rate, self.end, min(steps / self.steps, 1))
@@ -117,6 +118,7 @@ class Warmup:
         positive_int("steps", self.steps)
         if not callable(self.then):
             _rate("then", self.then)
+        real("start", self.start)
 
     def __call__(self, steps: int) -> float:
         after = max(steps - self.steps, 0)
@@ -153,7 +155,7 @@ class OneCycle:
     def __post_init__(self) -> None:
         _rate("peak", self.peak)
         positive_int("steps", self.steps)
-        if not 0 < self.warmup < 1:
+        if not 0 < real("warmup", self.warmup) < 1:
             raise ValueError(f"warmup: expected a number between 0 and 1, got {self.warmup!r}")
 
     def __call__(self, steps: int) -> float:
@@ -206,11 +208,11 @@ class ReduceOnPlateau(Monitor):
         higher_is_better: bool | None = None,
     ) -> None:
         super().__init__(monitor, min_delta=min_delta, higher_is_better=higher_is_better)
-        if not 0 < factor < 1:
+        if not 0 < real("factor", factor) < 1:
             raise ValueError(f"factor: expected a number between 0 and 1, got {factor!r}")
         self.factor = factor
         self.patience = positive_int("patience", patience)
-        self.min_rate = min_rate
+        self.min_rate = real("min_rate", min_rate)
         self.waited = 0
 
     def forget(self) -> None:
@@ -242,5 +244,5 @@ def _cosine(start: float, end: float, done: float) -> float:
 
 
 def _rate(name: str, value: float) -> None:
-    if not value > 0:
+    if not real(name, value) > 0:
         raise ValueError(f"{name}: expected a number above 0, got {value!r}")

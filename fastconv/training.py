@@ -206,7 +206,7 @@ def adam_update(
     (array([0.]), array([2.]), array([4.]))
     """
     _update.adam(
-        value, grad, mean, square, rate, 1 - beta1, 1 - beta2, epsilon, decay, grad_scale,
+        value, grad, mean, square, rate, beta1, beta2, epsilon, decay, grad_scale,
         grad_limit,
     )  # fmt: skip
 
@@ -258,7 +258,7 @@ def rmsprop_update(
     (array([0.5]), array([4.]))
     """
     _update.rmsprop(
-        value, grad, square, velocity, rate, 1 - beta, momentum, epsilon, weight_decay, grad_scale,
+        value, grad, square, velocity, rate, beta, momentum, epsilon, weight_decay, grad_scale,
         grad_limit,
     )  # fmt: skip
 

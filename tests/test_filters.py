@@ -170,7 +170,7 @@ def test_what_is_refused(arguments, message):
 
 
 def test_an_unknown_mode():
-    with pytest.raises(ValueError, match=r"^mode: expected one of reflect, .*, got 'symmetric'"):
+    with pytest.raises(ValueError, match=r"^mode: expected one of 'reflect', .*, got 'symmetric'"):
         filter_image(np.ones((3, 3)), np.ones((3, 3)), mode="symmetric")
 
 

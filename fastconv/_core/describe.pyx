@@ -299,6 +299,8 @@ cdef double inside(const Axis* axis) noexcept:
 cdef object stand_in(tuple shape, object dtype, bint channels_last):
     """An array to be asked how it lies, and never read: it has no memory."""
     c, h, w = shape[1:]
+    if shape[0] * c * h * w > 1 << 59:
+        raise MemoryError(f"cannot allocate an array of shape {shape}")
     steps = (h * w * c, 1, w * c, c) if channels_last else (c * h * w, h * w, w, 1)
     return np.lib.stride_tricks.as_strided(
         np.empty(1, dtype), shape, [dtype.itemsize * step for step in steps])

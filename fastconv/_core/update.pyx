@@ -9,6 +9,8 @@ cimport numpy as cnp
 
 import numpy as np
 
+from fastconv.arguments import boolean, real
+
 from fastconv._core.arguments cimport array, contiguous, float_type, shape_text
 from fastconv._core.isa cimport fc_leaves, fc_step, fc_step_fn, leaves
 from fastconv._core.memory cimport Block, take
@@ -67,7 +69,11 @@ cdef char* in_place(object value_, str name, object like_) except NULL:
     return <char*>cnp.PyArray_DATA(value)
 
 
-cdef int take_step(Step* run, object value_, object grad_, double scale, double limit) except -1:
+cdef double number(object value, str name) except? -1:
+    return value if type(value) is float else real(name, value)
+
+
+cdef int take_step(Step* run, object value_, object grad_, object scale, object limit) except -1:
     """Move `value` against `grad`; the state and the numbers are in `run`."""
     cdef cnp.ndarray value = value_
     cdef cnp.ndarray grad = array(grad_, "grad")
@@ -78,7 +84,7 @@ cdef int take_step(Step* run, object value_, object grad_, double scale, double 
     run.itemsize = <int>cnp.PyArray_ITEMSIZE(value)
     run.all.n = cnp.PyArray_SIZE(value)
     run.all.grad = cnp.PyArray_DATA(grad)
-    run.all.scale, run.all.limit = scale, limit
+    run.all.scale, run.all.limit = number(scale, "grad_scale"), number(limit, "grad_limit")
     cdef int team = team_size(MEMORY_COST * run.all.n)
     with nogil:
         parallel_for((run.all.n + RUN - 1) // RUN, team, step_task, run)
@@ -94,37 +100,37 @@ cdef void* state(object found, str name, object value) except? NULL:
     return NULL if found is None else in_place(found, name, value)
 
 
-def sgd(value, grad, velocity, double rate, double momentum, bint nesterov, double decay,
-        double scale, double limit):
+def sgd(value, grad, velocity, rate, momentum, nesterov, decay, scale, limit):
     cdef Step run
     run.all.value = in_place(value, "value", value)
     run.all.first, run.all.second = state(velocity, "velocity", value), NULL
-    run.all.rate, run.all.momentum, run.all.decay = rate, momentum, decay
-    run.all.nesterov = nesterov
+    run.all.rate, run.all.momentum = number(rate, "rate"), number(momentum, "momentum")
+    run.all.decay = number(decay, "weight_decay")
+    run.all.nesterov = boolean("nesterov", nesterov)
     run.leaf = leaves_of(value).sgd
     take_step(&run, value, grad, scale, limit)
 
 
-def adam(value, grad, mean, square, double rate, double new1, double new2, double epsilon,
-         double decay, double scale, double limit):
+def adam(value, grad, mean, square, rate, beta1, beta2, epsilon, decay, scale, limit):
     cdef Step run
     run.all.value = in_place(value, "value", value)
     run.all.first = in_place(mean, "mean", value)
     run.all.second = in_place(square, "square", value)
-    run.all.rate, run.all.new1, run.all.new2 = rate, new1, new2
-    run.all.epsilon, run.all.decay = epsilon, decay
+    run.all.new1, run.all.new2 = 1 - number(beta1, "beta1"), 1 - number(beta2, "beta2")
+    run.all.rate, run.all.epsilon = number(rate, "rate"), number(epsilon, "epsilon")
+    run.all.decay = number(decay, "decay")
     run.leaf = leaves_of(value).adam
     take_step(&run, value, grad, scale, limit)
 
 
-def rmsprop(value, grad, square, velocity, double rate, double new2, double momentum,
-            double epsilon, double decay, double scale, double limit):
+def rmsprop(value, grad, square, velocity, rate, beta, momentum, epsilon, decay, scale, limit):
     cdef Step run
     run.all.value = in_place(value, "value", value)
     run.all.first = state(velocity, "velocity", value)
     run.all.second = in_place(square, "square", value)
-    run.all.rate, run.all.new2, run.all.momentum = rate, new2, momentum
-    run.all.epsilon, run.all.decay = epsilon, decay
+    run.all.rate, run.all.new2 = number(rate, "rate"), 1 - number(beta, "beta")
+    run.all.momentum, run.all.epsilon = number(momentum, "momentum"), number(epsilon, "epsilon")
+    run.all.decay = number(decay, "weight_decay")
     run.leaf = leaves_of(value).rmsprop
     take_step(&run, value, grad, scale, limit)
 

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import functional as F
-from fastconv.arguments import as_array
+from fastconv.arguments import as_array, one_of
+from fastconv.functional.activation import nonnegative
 
 from .layer import Layer, Shape
 
@@ -79,9 +80,7 @@ class LeakyReLU(Elementwise):
 
     def __init__(self, slope: float = 0.01) -> None:
         super().__init__()
-        if not slope >= 0:
-            raise ValueError(f"slope: expected a number of at least 0, got {slope!r}")
-        self.slope = float(slope)
+        self.slope = nonnegative(slope)
 
     def apply(self, x: NDArray) -> NDArray:
         return F.leaky_relu(x, self.slope)
@@ -166,8 +165,7 @@ class GELU(Elementwise):
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
-        if approximate not in ("none", "tanh"):
-            raise ValueError(f"approximate: expected 'none' or 'tanh', got {approximate!r}")
+        one_of("approximate", approximate, ("none", "tanh"))
         self.approximate = approximate
 
     def apply(self, x: NDArray) -> NDArray:

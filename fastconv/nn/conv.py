@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import functional as F
-from fastconv.arguments import as_array
+from fastconv.arguments import as_array, boolean, one_of
 from fastconv.inference import PackedKernel, conv2d_packed
 
 from .initializers import glorot_uniform, he_uniform
@@ -71,13 +71,9 @@ class Conv2D(Layer):
         self.padding = padding
         self.dilation = dilation
         self.groups = positive_int("groups", groups)
-        if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
-            raise ValueError(
-                "padding_mode: expected 'zeros', 'reflect', 'replicate' or 'circular', "
-                f"got {padding_mode!r}"
-            )
-        self.padding_mode = padding_mode
-        self.bias = bool(bias)
+        modes = ("zeros", "reflect", "replicate", "circular")
+        self.padding_mode = one_of("padding_mode", padding_mode, modes)
+        self.bias = boolean("bias", bias)
         self.activation = check_activation(activation)
         self.algorithm = algorithm
         self.packed: PackedKernel | None = None

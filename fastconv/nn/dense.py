@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import functional as F
-from fastconv.arguments import as_array
+from fastconv.arguments import as_array, boolean
 
 from .initializers import glorot_uniform, he_uniform
 from .layer import Layer, Shape, check_activation, positive_int
@@ -41,7 +41,7 @@ class Dense(Layer):
     def __init__(self, units: int, *, bias: bool = True, activation: str | None = None) -> None:
         super().__init__()
         self.units = positive_int("units", units)
-        self.bias = bool(bias)
+        self.bias = boolean("bias", bias)
         self.activation = check_activation(activation)
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> Shape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv.arguments import as_array
+from fastconv.arguments import as_array, real
 
 from .layer import Layer, Shape, check_image_shape
 
@@ -30,7 +30,7 @@ class Dropout(Layer):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        if not 0 <= rate < 1:
+        if not 0 <= real("rate", rate) < 1:
             raise ValueError(f"rate: expected a number in [0, 1), got {rate!r}")
         self.rate = float(rate)
 

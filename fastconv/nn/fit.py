@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastconv import functional as F
-from fastconv.arguments import as_array
+from fastconv.arguments import as_array, boolean, list_of, real
 from fastconv.callbacks import Callback, Checkpoint, History, Run
 from fastconv.losses import Loss, SoftmaxCrossEntropy, get_loss
 from fastconv.metrics import Metric, get_metric
@@ -88,6 +88,15 @@ class Meter:
             outputs, targets = (np.concatenate(arrays) for arrays in zip(*self.seen, strict=True))
             means |= {name: float(of(outputs, targets)) for name, of in self.metrics.items()}
         return means
+
+
+def checked_metrics(metrics: Metrics) -> Metrics:
+    """The metrics as a list, of which each has a name."""
+    if not isinstance(metrics, (tuple, list)):
+        raise TypeError(f"metrics: expected a list of names and functions, got {metrics!r}")
+    for metric in metrics:
+        get_metric(metric)
+    return metrics
 
 
 def loss_for(model: Sequential, loss: str | Loss) -> Loss:
@@ -174,6 +183,9 @@ def fit(
 ) -> History:
     """Train; see `Sequential.fit`."""
     callbacks = _checked_callbacks(callbacks)
+    boolean("shuffle", shuffle)
+    boolean("progress", progress)
+    share = real("validation_split", validation_split)
     if augmentation is not None and not callable(augmentation):
         raise TypeError(f"augmentation: expected a function of (x, rng), got {augmentation!r}")
     batch_size = positive_int("batch_size", batch_size)
@@ -185,15 +197,16 @@ def fit(
 
     run = Run(model, get_optimizer(optimizer), positive_int("epochs", epochs), save)
     function = loss_for(model, loss)
-    for metric in metrics:
-        get_metric(metric)
+    metrics = checked_metrics(metrics)
     data = None if y is None else _samples(model, x, y, sample_weight)
     if resume is not None:
+        if not isinstance(resume, (str, bytes, os.PathLike)):
+            raise TypeError(f"resume: expected the path of a file or None, got {resume!r}")
         split_seed = checkpoint.restore(resume, run, callbacks)
-    elif validation_split:
+    elif share:
         split_seed = int(model.rng.integers(2**63))
     if data is None:
-        if validation_split or sample_weight is not None:
+        if share or sample_weight is not None:
             raise ValueError("y: expected arrays for validation_split and sample_weight, got None")
         stream = StreamSource(_iterable(x), steps)
         if stream.once and steps is None and run.epochs > 1:
@@ -204,10 +217,10 @@ def fit(
         source: ArraySource | StreamSource = stream
     validation = None if validation_data is None else _validation(model, validation_data)
     if data is not None:
-        if validation_split:
+        if share:
             if validation is not None:
                 raise ValueError("validation_split: expected no validation_data beside it")
-            data, validation = _split(data, validation_split, split_seed)
+            data, validation = _split(data, share, split_seed)
         source = ArraySource(data, batch_size, shuffle, steps)
     plan = Plan(
         source, validation, function, metrics, _class_weight(class_weight), augmentation,
@@ -268,7 +281,7 @@ def evaluate(
     """Mean loss, accuracy and metrics; see `Sequential.evaluate`."""
     data = _samples(model, x, y, sample_weight)
     batch_size = positive_int("batch_size", batch_size)
-    return _evaluate(model, data, batch_size, loss_for(model, loss), metrics)
+    return _evaluate(model, data, batch_size, loss_for(model, loss), checked_metrics(metrics))
 
 
 def _evaluate(
@@ -304,9 +317,10 @@ def _samples(model: Sequential, x: Any, y: ArrayLike, weights: ArrayLike | None)
     if weights is None:
         return Batch(samples, targets)
     counts = as_array(weights, "sample_weight")
-    if counts.shape != (len(samples),):
+    if counts.shape != (len(samples),) or counts.dtype.kind not in "biuf":
         raise ValueError(
-            f"sample_weight: expected shape ({len(samples)},), got {counts.shape}"
+            f"sample_weight: expected shape ({len(samples)},), got {counts.shape} of "
+            f"{counts.dtype}"
         )
     return Batch(samples, targets, counts)
 
@@ -338,11 +352,20 @@ def _split(data: Batch, share: float, seed: int) -> tuple[Batch, Batch]:
 
 
 def _class_weight(given: Any) -> Mapping[int, float] | NDArray | None:
-    if given is None or isinstance(given, Mapping):
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        for label, weight in given.items():
+            real("class_weight", weight)
+            if isinstance(label, (bool, np.bool_)) or not isinstance(label, (int, np.integer)):
+                raise TypeError(f"class_weight: expected integer labels, got {label!r}")
         return given
     weights = as_array(given, "class_weight")
-    if weights.ndim != 1:
-        raise ValueError(f"class_weight: expected shape (classes,), got {weights.shape}")
+    if weights.ndim != 1 or weights.dtype.kind not in "biuf":
+        raise ValueError(
+            f"class_weight: expected shape (classes,), got {weights.shape} of "
+            f"{weights.dtype}"
+        )
     return weights
 
 
@@ -357,10 +380,7 @@ def _iterable(x: Any) -> Iterable[Any]:
 
 def _checked_callbacks(callbacks: Iterable[Callback]) -> list[Callback]:
     """The callbacks in the order of their hooks."""
-    found = list(callbacks)
-    for callback in found:
-        if not isinstance(callback, Callback):
-            raise TypeError(f"callbacks: expected Callback objects, got {callback!r}")
+    found = list_of("callbacks", callbacks, Callback, "Callback objects")
     return sorted(found, key=lambda callback: isinstance(callback, Checkpoint))
 
 

@@ -30,13 +30,14 @@ also a user's own, its ``repr`` and its description in a saved file.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastconv.arguments import as_array
+from fastconv.arguments import LARGEST, as_array
 from fastconv.arguments import positive_int as positive_int
 
 Shape = tuple[int, ...]
@@ -141,6 +142,8 @@ class Layer:
         elif self.from_file is not None:
             raise ValueError(f"{what}: missing in the file")
         elif name not in arrays:
+            if math.prod(shape) > LARGEST:
+                raise MemoryError(f"{what}: cannot allocate an array of shape {shape}")
             arrays[name] = initial()
         if arrays[name].shape != shape:
             raise ValueError(f"{what}: expected shape {shape}, got {arrays[name].shape}")
@@ -275,7 +278,7 @@ def join(path: str, name: str) -> str:
 
 def check_activation(activation: str | None) -> str | None:
     """Return `activation` when it is one that a layer can fuse."""
-    if activation not in (None, "relu"):
+    if activation is not None and not (isinstance(activation, str) and activation == "relu"):
         raise ValueError(f"activation: expected None or 'relu', got {activation!r}")
     return activation
 

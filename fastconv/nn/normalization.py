@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import functional as F
-from fastconv.arguments import positive_int
+from fastconv.arguments import positive_int, real
 
 from .layer import Layer, Shape, check_activation
 
 
 def check_epsilon(epsilon: float) -> float:
     """Return `epsilon` as a float of at least 0."""
-    if not 0 <= epsilon < float("inf"):
+    if not 0 <= real("epsilon", epsilon) < float("inf"):
         raise ValueError(f"epsilon: expected a finite number of at least 0, got {epsilon!r}")
     return float(epsilon)
 
@@ -59,7 +59,7 @@ class BatchNorm(Layer):
         self, *, momentum: float = 0.1, epsilon: float = 1e-5, activation: str | None = None
     ) -> None:
         super().__init__()
-        if not 0 <= momentum <= 1:
+        if not 0 <= real("momentum", momentum) <= 1:
             raise ValueError(f"momentum: expected a number in [0, 1], got {momentum!r}")
         self.momentum = float(momentum)
         self.epsilon = check_epsilon(epsilon)

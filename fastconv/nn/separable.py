@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import functional as F
-from fastconv.arguments import as_array
+from fastconv.arguments import as_array, boolean
 
 from .conv import Conv2D, kernel_size_of
 from .initializers import glorot_uniform, he_uniform
@@ -121,7 +121,7 @@ class SeparableConv2D(Layer):
         self.stride = stride
         self.padding = padding
         self.dilation = dilation
-        self.bias = bool(bias)
+        self.bias = boolean("bias", bias)
         self.activation = check_activation(activation)
         self.groups = 1
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastconv import functional as F
-from fastconv.arguments import as_array
+from fastconv.arguments import as_array, as_tuple, boolean, float_dtype, list_of
 from fastconv.augmentation import Transform
 from fastconv.callbacks import Callback
 from fastconv.losses import Loss
@@ -83,13 +83,17 @@ class Sequential(Container):
         dtype: str = "float32",
     ) -> None:
         super().__init__()
-        self.layers = list(layers)
+        self.layers = list_of("layers", layers, Layer, "layers")
         if not self.layers:
             raise ValueError("layers: expected at least one")
         self.check_children()
-        if dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype: expected 'float32' or 'float64', got {dtype!r}")
-        self.dtype = np.dtype(dtype)
+        self.dtype = float_dtype("dtype", dtype)
+        # NumPy takes more, and does not survive all of it.
+        if seed is not None and not isinstance(seed, np.random.Generator):
+            if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, (int, np.integer)):
+                raise TypeError(f"seed: expected an integer, a generator or None, got {seed!r}")
+            if seed < 0:
+                raise ValueError(f"seed: expected an integer of at least 0, got {seed!r}")
         self.rng = np.random.default_rng(seed)
         self.metadata: dict[str, Any] = {}
         self.history: loops.History | None = None
@@ -129,7 +133,8 @@ class Sequential(Container):
             self.rng, self.dtype = rng, dtype
         elif self.input_shape is not None:
             raise ValueError(f"build: the model is built already, for {self.input_shape}")
-        sample = shape = tuple(positive_int("input_shape", size) for size in input_shape)
+        sizes = as_tuple("input_shape", input_shape)
+        sample = shape = tuple(positive_int("input_shape", size) for size in sizes)
         self.multiply_adds = 0
         for layer in self.layers:
             shape = self.build_child(layer, shape, self.rng, self.dtype)
@@ -157,6 +162,7 @@ class Sequential(Container):
         -------
         ndarray, shape ``(N, *output_shape)``
         """
+        boolean("training", training)
         y = self._checked(x).astype(self.dtype, copy=False)
         if y.ndim == 4:
             y = F.as_channels_last(y)

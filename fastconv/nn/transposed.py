@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastconv import functional as F
-from fastconv.arguments import as_array
+from fastconv.arguments import as_array, boolean
 
 from .conv import kernel_size_of
 from .initializers import glorot_uniform, he_uniform
@@ -64,7 +64,7 @@ class Conv2DTranspose(Layer):
         self.output_padding = output_padding
         self.dilation = dilation
         self.groups = positive_int("groups", groups)
-        self.bias = bool(bias)
+        self.bias = boolean("bias", bias)
         self.activation = check_activation(activation)
 
     @property

@@ -96,7 +96,7 @@ def test_normalize(dtype, rng):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: RandomFlip("diagonal"), "axis: expected 'horizontal' or 'vertical'"),
+        (lambda: RandomFlip("diagonal"), "axis: expected one of 'horizontal', 'vertical'"),
         (lambda: RandomFlip(p=1.5), r"p: expected a number in \[0, 1\]"),
         (lambda: RandomCrop(0), "size: expected a positive integer"),
         (lambda: RandomCrop(padding=-1), "padding: expected a positive integer"),

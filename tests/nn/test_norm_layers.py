@@ -72,7 +72,7 @@ def test_repr_and_config_rebuild_the_layer(layer, text):
         (lambda: built(GroupNorm(3), (4, 5, 5)), "groups: expected a divisor of the input's 4"),
         (lambda: built(BatchNorm(), (4, 5)), r"BatchNorm: expected .* got \(N, 4, 5\)"),
         (lambda: LeakyReLU(-0.1), "slope: expected a number of at least 0, got -0.1"),
-        (lambda: GELU("erf"), "approximate: expected 'none' or 'tanh', got 'erf'"),
+        (lambda: GELU("erf"), "approximate: expected one of 'none', 'tanh', got 'erf'"),
         (lambda: SpatialDropout(1), "rate: expected a number"),
         (lambda: built(SpatialDropout(0.1), (4,)), r"SpatialDropout: expected an input of shape"),
     ],
