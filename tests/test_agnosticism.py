@@ -70,15 +70,22 @@ def three_passes(problem: Problem, order: str, x, kernel, bias, dy) -> dict[str,
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("problem", LARGE, ids=str)
-def test_threads(problem, order):
+@pytest.mark.parametrize("problem", [*LARGE, *BATCHED[::5]], ids=str)
+def test_threads_and_runs(problem, order, count):
+    """Every number of threads, more than there are cores too, and again and again."""
     operands = real_operands(problem)
     fastconv.set_num_threads(1)
     alone = three_passes(problem, order, *operands)
-    for threads in (2, 3, 4, 7):
+    for threads in (1, 2, 3, 4, 7, 8, 16):
         fastconv.set_num_threads(threads)
-        for name, result in three_passes(problem, order, *operands).items():
-            assert_same_bits(result, alone[name], f"{name} on {threads} threads: {problem}")
+        for run in range(count(1, 20)):
+            for name, result in three_passes(problem, order, *operands).items():
+                what = f"{name} on {threads} threads, run {run}: {problem}"
+                assert_same_bits(result, alone[name], what)
+
+
+def test_there_are_fifty_problems():
+    assert len({*LARGE, *BATCHED[::5]}) >= 50
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -140,16 +147,6 @@ def test_instruction_sets(problem, order):
     for isa, passes in results.items():
         for name, result in passes.items():
             assert_same(result, baseline[name], f"{name} with {isa}: {problem}, {order}")
-
-
-def test_repetition():
-    for problem in LARGE[::3]:
-        operands = real_operands(problem)
-        for order in ORDERS:
-            first = three_passes(problem, order, *operands)
-            for _ in range(5):
-                for name, result in three_passes(problem, order, *operands).items():
-                    assert_same_bits(result, first[name], f"{name}: {problem}, {order}")
 
 
 def test_concurrent_calls():

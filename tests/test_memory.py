@@ -20,7 +20,6 @@ from fastconv import reference, training
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith(("linux", "darwin")), reason="needs mprotect"
 )
-PROBLEMS = (*EDGES, *random_problems(300, seed=12))
 
 
 def guarded(array: np.ndarray, order: str, side: str) -> np.ndarray:
@@ -43,8 +42,8 @@ def guarded(array: np.ndarray, order: str, side: str) -> np.ndarray:
 @pytest.mark.parametrize("side", ["begin", "end"])
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_convolution(dtype, order, side, isa):
-    for problem in PROBLEMS:
+def test_convolution(dtype, order, side, isa, count):
+    for problem in (*EDGES, *random_problems(count(300, 3000), seed=12)):
         x, kernel, bias, dy = integer_operands(problem, dtype)
         keywords = problem.keywords
         expected = (

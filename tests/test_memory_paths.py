@@ -1,17 +1,9 @@
-"""Paths that only certain sizes take: results streamed past the caches, pixels that share cache
-sets, and reads in whole vectors at the very end of an array.
-
-The last kind is tried between guard pages: a read or write outside an array ends the process.
-"""
-
-import ctypes
-import mmap
-import sys
+"""Paths that only certain sizes take: streamed results, and pixels that share cache sets."""
 
 import numpy as np
 import pytest
 from arrays import ORDERS, assert_same, in_order, integers
-from shapes import EDGES, Problem, random_problems
+from shapes import Problem
 
 import fastconv
 from fastconv import reference
@@ -89,60 +81,3 @@ def test_pixels_that_share_cache_sets(problem, dtype):
         assert_same(fastconv.conv2d(xo, kernel, **problem.keywords), y, (problem, order))
         got = fastconv.conv2d_backward_input(dyo, kernel, x.shape, **problem.keywords)
         assert_same(got, dx, (problem, order))
-
-
-# ---- guard pages ---------------------------------------------------------------------------------
-
-pages = pytest.mark.skipif(sys.platform != "linux", reason="protects pages by mprotect")
-
-
-class Guarded:
-    """Arrays whose last byte (or first) lies at a page that must not be touched."""
-
-    def __init__(self, at_end: bool):
-        self.at_end, self.maps = at_end, []
-        self.libc = ctypes.CDLL(None, use_errno=True)
-
-    def place(self, array: np.ndarray) -> np.ndarray:
-        """The same values and strides at the edge of a mapping."""
-        page = mmap.PAGESIZE
-        order = np.argsort([-stride for stride in array.strides], kind="stable")
-        flat = np.ascontiguousarray(array.transpose(order))
-        inner = -(-flat.nbytes // page) * page
-        memory = mmap.mmap(-1, inner + 2 * page)
-        raw = np.frombuffer(memory, np.uint8)
-        for guard in (0, page + inner):
-            address = ctypes.c_void_p(raw.ctypes.data + guard)
-            assert self.libc.mprotect(address, ctypes.c_size_t(page), 0) == 0
-        begin = page + (inner - flat.nbytes if self.at_end else 0)
-        placed = raw[begin : begin + flat.nbytes].view(array.dtype).reshape(flat.shape)
-        placed[...] = flat
-        self.maps.append(memory)
-        return placed.transpose(np.argsort(order))
-
-
-@pages
-@pytest.mark.parametrize("at_end", [True, False], ids=["end", "begin"])
-@pytest.mark.parametrize("order", ORDERS)
-def test_nothing_is_touched_outside_the_arrays(order, at_end):
-    for problem in (*EDGES, *random_problems(250, seed=9)):
-        if problem.n == 0:
-            continue
-        rng = np.random.default_rng(2)
-        guarded = Guarded(at_end)
-        x = guarded.place(in_order(integers(rng, problem.x_shape, 4), order))
-        kernel = guarded.place(integers(rng, problem.kernel_shape, 4))
-        bias = guarded.place(integers(rng, problem.oc, 4))
-        dy = guarded.place(in_order(integers(rng, problem.y_shape, 4), order))
-        out = guarded.place(in_order(np.zeros(problem.y_shape, np.float32), order))
-        dx = guarded.place(in_order(np.zeros(problem.x_shape, np.float32), order))
-        dk = guarded.place(np.zeros(problem.kernel_shape, np.float32))
-        rest = problem.keywords
-        for isa in fastconv.available_isas():
-            with fastconv.use_isa(isa):
-                fastconv.conv2d(x, kernel, bias, out=out, **rest)
-                fastconv.conv2d_backward_input(dy, kernel, x.shape, out=dx, **rest)
-                fastconv.conv2d_backward_kernel(dy, x, kernel.shape, out=dk, **rest)
-                fastconv.conv2d_backward_bias(dy)
-        assert_same(out, reference.conv2d(x, kernel, bias, **rest), problem)
-        assert_same(dk, reference.conv2d_backward_kernel(dy, x, kernel.shape, **rest), problem)

@@ -84,7 +84,10 @@ def test_repr_and_config_rebuild_the_layer(layer, text):
         (lambda: Conv2D(8, 2.5), "kernel_size: expected a positive integer, got 2.5"),
         (lambda: Conv2D(8, (3, 3, 3)), "kernel_size: expected an integer or a pair"),
         (lambda: Conv2D(8, 3, groups=0), "groups: expected a positive integer, got 0"),
-        (lambda: Conv2D(8, 3, padding_mode="same"), "padding_mode: expected one of 'zeros', 'reflect'"),
+        (
+            lambda: Conv2D(8, 3, padding_mode="same"),
+            "padding_mode: expected one of 'zeros', 'reflect'",
+        ),
         (
             lambda: built(Conv2D(8, 3, padding=9, padding_mode="reflect"), (4, 5, 5)),
             "padding: expected less than the height 5",
