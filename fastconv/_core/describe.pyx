@@ -18,13 +18,13 @@ from fastconv._core.kernel_gradient cimport KernelPlan, kernel_scratch_bytes
 from fastconv._core.pack cimport Image
 from fastconv._core.partials cimport partial_size
 from fastconv._core.plan cimport (
-    TILE_CYCLES, ColumnTile, Part, Plan, ceil_div, tallest_tile, tile_cycles)
+    ColumnTile, Part, Plan, call_cycles, ceil_div, tallest_tile, tile_cycles)
 from fastconv._core.task cimport is_aligned, scratch_bytes
 from fastconv._core.winograd cimport Winograd, winograd_scratch_bytes
 from fastconv._core.winograd_gradient cimport WinogradGradient, winograd_gradient_scratch_bytes
 
 cdef struct Count:
-    double calls, fmas, step_cycles
+    double calls, fmas, step_cycles, call_cycles
     Py_ssize_t rows            # of the tallest tile
 
 
@@ -36,6 +36,7 @@ cdef void add_calls(
     count.calls += calls
     count.fmas += steps * mr * nr
     count.step_cycles += steps * tile_cycles(leaves, mr, nr, aligned)
+    count.call_cycles += calls * call_cycles(leaves, mr, nr, 1)
     count.rows = max(count.rows, mr)
 
 
@@ -44,7 +45,7 @@ cdef dict counted(const Count* count):
         "tile_calls": int(count.calls),
         "vector_fmas": int(count.fmas),
         "step_cycles": count.step_cycles,
-        "call_cycles": count.calls * TILE_CYCLES,
+        "call_cycles": count.call_cycles,
     }
 
 
@@ -53,7 +54,7 @@ cdef dict counted(const Count* count):
 cdef dict describe_correlation(const Plan* p, const Image* dst):
     """The plan of a correlation into a new array that lies like `dst`."""
     cdef Count count
-    count.calls = count.fmas = count.step_cycles = count.rows = 0
+    count.calls = count.fmas = count.step_cycles = count.call_cycles = count.rows = 0
     cdef int ph, pw
     cdef Py_ssize_t i, taps
     for ph in range(p.n_h):
@@ -161,7 +162,7 @@ cdef void count_pixel_lanes(
 
 cdef dict describe_winograd(const Winograd* p):
     cdef Count count
-    count.calls = count.fmas = count.step_cycles = count.rows = 0
+    count.calls = count.fmas = count.step_cycles = count.call_cycles = count.rows = 0
     cdef Py_ssize_t at, block, tiles, most, height, first
     for at in range(p.n_blocks):
         tiles = min(p.block, p.tiles - at * p.block)
@@ -195,7 +196,7 @@ cdef dict describe_winograd(const Winograd* p):
 
 cdef dict describe_kernel_gradient(const KernelPlan* p):
     cdef Count count
-    count.calls = count.fmas = count.step_cycles = count.rows = 0
+    count.calls = count.fmas = count.step_cycles = count.call_cycles = count.rows = 0
     cdef Py_ssize_t block, tile, rows, kh, kw
     cdef double pixel_blocks = <double>p.n_images * p.n_rows * p.n_columns
     cdef double calls = pixel_blocks, steps = <double>p.N * p.h.n * p.w.n
@@ -242,7 +243,7 @@ cdef dict describe_kernel_gradient(const KernelPlan* p):
 
 cdef dict describe_winograd_gradient(const WinogradGradient* p):
     cdef Count count
-    count.calls = count.fmas = count.step_cycles = count.rows = 0
+    count.calls = count.fmas = count.step_cycles = count.call_cycles = count.rows = 0
     cdef Py_ssize_t block, part, channels, ci, most, height
     cdef double values = <double>p.G * p.n * p.n, blocks = ceil_div(p.tiles, p.block)
     for block in range(p.n_lanes):

@@ -44,6 +44,9 @@ from fastconv._core.threads cimport parallel_for
 
 # A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
 cdef Py_ssize_t BLOCK_PIXELS = 256
+# As few steps a call has for its cost: it is one tile, which adds to what lies in memory, and
+# whose operands come from the L2 cache.
+cdef Py_ssize_t CALL_STEPS = BLOCK_PIXELS // 8
 cdef Py_ssize_t SCRATCH_BYTES = 2 * L2_BYTES
 cdef Py_ssize_t WHOLE_BYTES = 262144
 cdef Py_ssize_t ENOUGH_TASKS = 16
@@ -83,7 +86,8 @@ cdef KernelGradientPlan make_kernel_plan(
     else:
         # Lower tiles read the pixels more often.
         leaves = cheapest_leaves(
-            leaves, p.CO, p.CI if p.CI >= FEW_CHANNELS else p.CI * g.KH * g.KW, BLOCK_PIXELS, 0.85)
+            leaves, p.CO, p.CI if p.CI >= FEW_CHANNELS else p.CI * g.KH * g.KW, BLOCK_PIXELS,
+            BLOCK_PIXELS, 0.85)
         p.leaves, p.vf = leaves, leaves.vf
     p.V = ceil_div(p.CO, p.vf)
     p.padded = p.CI < FEW_CHANNELS and g.KH * g.KW > 1 and (
@@ -101,7 +105,8 @@ cdef KernelGradientPlan make_kernel_plan(
     R = p.CI * p.KH * p.KW
     p.by_taps = p.padded or p.lanewise
     p.unit_rows = R if p.by_taps else p.CI
-    width = best_width(leaves, p.V, p.unit_rows, BLOCK_PIXELS, False, True, &cycles)
+    width = best_width(
+        leaves, p.V, p.unit_rows, CALL_STEPS, CALL_STEPS, False, True, &cycles)
     if p.lanewise:
         width = <int>min(p.V, FC_LANEWISE_NR)
     p.cycles = cycles * N * OH * OW * p.G * (1 if p.by_taps else p.KH * p.KW)

@@ -17,8 +17,8 @@ from fastconv._core.geometry cimport Axis, Geometry, forward_axis, gradient_axes
 from fastconv._core.isa cimport fc_leaves
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
-    STREAM_BYTES, CorrelationPlan, Plan, best_width, ceil_div, cheapest_leaves, is_lanewise,
-    max_taps, table, valid_rows)
+    STREAM_BYTES, CorrelationPlan, Plan, best_width, ceil_div, cheapest_leaves,
+    is_lanewise, max_taps, table, valid_rows)
 from fastconv._core.planes cimport by_pixels_is_cheaper, correlate_planes, plan_planes
 
 
@@ -30,7 +30,7 @@ cdef CorrelationPlan make_plan(
     cdef Plan* p = &plan.p
     cdef Py_ssize_t OH = g.OH, OW = g.OW, IH = g.IH, IW = g.IW, N = g.N
     cdef double by_channels = 0
-    cdef Py_ssize_t depth
+    cdef Py_ssize_t depth, run
     cdef int width
     p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
     p.G, p.KH, p.KW, p.flipped = g.G, g.KH, g.KW, backward
@@ -66,14 +66,15 @@ cdef CorrelationPlan make_plan(
         p.spread.CI, p.spread.CO = p.CI, p.CO
         p.cost *= 4 if p.CI * p.CO == 1 else 2       # each product loads its own vector
         p.G, p.CO = 1, g.G * p.CO
+    run = max(p.CI * max_taps(p.w, p.n_w), 1)
     depth = max(p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
     if not p.lanewise:
         # The rows of a 1x1 kernel may be the whole batch, which its leaves must not follow from.
         p.leaves = cheapest_leaves(
-            leaves, p.CO, 0 if g.KH * g.KW == 1 else p.w[0].n, depth, 0.95)
+            leaves, p.CO, 0 if g.KH * g.KW == 1 else p.w[0].n, depth, run, 0.95)
         p.vf = p.leaves.vf
     p.V = ceil_div(p.CO, p.vf)
-    width = best_width(p.leaves, p.V, p.w[0].n, depth, True, True, &by_channels)
+    width = best_width(p.leaves, p.V, p.w[0].n, depth, run, True, True, &by_channels)
     p.pixel_lanes = g.KH * g.KW > 1 and not p.lanewise and (
         by_pixels_is_cheaper(p, leaves, depth, by_channels))
     if p.pixel_lanes:

@@ -68,17 +68,20 @@ cdef class CorrelationPlan:
     cdef Plan p
 
 cdef Py_ssize_t FEW_CHANNELS, PACKED_LANES, SCRATCH_BYTES, STREAM_BYTES, ENOUGH_TASKS
-cdef double TASK_WORK, TILE_CYCLES
+cdef double TASK_WORK
 
 cdef void* table(Py_ssize_t count, size_t size) except NULL
 cdef double tile_cycles(
     const fc_leaves* leaves, Py_ssize_t mr, int nr, bint aligned) noexcept nogil
+cdef double call_cycles(
+    const fc_leaves* leaves, Py_ssize_t mr, int nr, double runs) noexcept nogil
 cdef int best_width(
-    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, Py_ssize_t depth, bint joins,
-    bint aligned, double* cycles
+    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t run,
+    bint joins, bint aligned, double* cycles
 ) noexcept nogil
 cdef const fc_leaves* cheapest_leaves(
-    const fc_leaves* wide, Py_ssize_t lanes, Py_ssize_t rows, Py_ssize_t depth, double share
+    const fc_leaves* wide, Py_ssize_t lanes, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t run,
+    double share
 ) noexcept nogil
 cdef Py_ssize_t cut_lanes(
     const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t count, int width, Lanes** lanes

@@ -37,8 +37,6 @@ STREAM_BYTES = L3_BYTES // 4
 # A task is enough work to be handed out; there are enough tasks to share among many threads.
 TASK_WORK = 1.0e6
 ENOUGH_TASKS = 32
-# What a call of the tile costs beside its FMAs.
-cdef double TILE_CYCLES = 100
 # The fewest channels of a depthwise convolution that a task works on.
 PACKED_LANES = 64
 
@@ -71,12 +69,23 @@ cdef double tile_cycles(
 ) noexcept nogil:
     """Cycles of one step of the reduction.
 
-    Fewer than four chains a cycle cannot hide the FMA's latency, and a vector that is not aligned
-    is two loads.
+    Fewer than four chains a cycle cannot hide the FMA's latency.  A vector that is not aligned is
+    two loads, and there are not quite two broadcasts to a cycle.
     """
     cdef double fma = vector_cycles(leaves)
-    cdef double loads = (nr if aligned else 2 * nr) * fma
+    cdef double loads = (nr if aligned else 2 * nr) * fma + 0.6 * mr
     return max(max(mr * nr * fma, 4.0), loads) + 0.2 * nr * fma + 0.05 * mr
+
+
+cdef double call_cycles(
+    const fc_leaves* leaves, Py_ssize_t mr, int nr, double runs
+) noexcept nogil:
+    """What a tile costs beside its steps: most of it for each vector that is begun and stored.
+
+    Its innermost loop begins `runs` times.  Where rows have but one vector, nothing hides that the
+    pointers to all rows are read again.
+    """
+    return 30 + 4 * mr * nr * vector_cycles(leaves) + (2 * mr * runs if nr == 1 else 0)
 
 
 cdef Py_ssize_t tile_height(
@@ -93,24 +102,27 @@ cdef Py_ssize_t tile_height(
 
 
 cdef double row_cycles(
-    const fc_leaves* leaves, Py_ssize_t rows, int nr, Py_ssize_t depth, bint joins, bint aligned
+    const fc_leaves* leaves, Py_ssize_t rows, int nr, Py_ssize_t depth, Py_ssize_t run, bint joins,
+    bint aligned
 ) noexcept nogil:
-    """Cycles of a row of tiles per step of a reduction of `depth` steps."""
+    """Cycles of a row of tiles per step of a reduction of `depth` steps, in runs of `run`."""
     cdef Py_ssize_t joined
     cdef Py_ssize_t mr = tile_height(leaves, rows, nr, &joined)
     cdef double cycles
     if not joins:
         joined = 1
     cycles = <double>(rows // mr) / joined * (
-        tile_cycles(leaves, mr * joined, nr, aligned) + TILE_CYCLES / depth)
+        tile_cycles(leaves, mr * joined, nr, aligned)
+        + call_cycles(leaves, mr * joined, nr, <double>depth / run) / depth)
     if rows % mr:
-        cycles += tile_cycles(leaves, rows % mr, nr, aligned) + TILE_CYCLES / depth
+        cycles += tile_cycles(leaves, rows % mr, nr, aligned)
+        cycles += call_cycles(leaves, rows % mr, nr, <double>depth / run) / depth
     return cycles
 
 
 cdef int best_width(
-    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, Py_ssize_t depth, bint joins,
-    bint aligned, double* cycles
+    const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t run,
+    bint joins, bint aligned, double* cycles
 ) noexcept nogil:
     """The width of blocks, in vectors, that covers V vectors x rows in the fewest cycles."""
     cdef int nr, best = 1, narrow
@@ -122,16 +134,17 @@ cdef int best_width(
         blocks = ceil_div(V, nr)
         narrow = <int>(V // blocks)
         wide = V - blocks * narrow
-        cost = (blocks - wide) * row_cycles(leaves, rows, narrow, depth, joins, aligned)
+        cost = (blocks - wide) * row_cycles(leaves, rows, narrow, depth, run, joins, aligned)
         if wide:
-            cost += wide * row_cycles(leaves, rows, narrow + 1, depth, joins, aligned)
+            cost += wide * row_cycles(leaves, rows, narrow + 1, depth, run, joins, aligned)
         if nr == 1 or cost < cycles[0] * 0.999:
             best, cycles[0] = nr, cost
     return best
 
 
 cdef const fc_leaves* cheapest_leaves(
-    const fc_leaves* wide, Py_ssize_t lanes, Py_ssize_t rows, Py_ssize_t depth, double share
+    const fc_leaves* wide, Py_ssize_t lanes, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t run,
+    double share
 ) noexcept nogil:
     """Narrow vectors where wide ones would stay half empty, or where they cover so many lanes x
     rows in less than a share of the cycles.
@@ -146,8 +159,8 @@ cdef const fc_leaves* cheapest_leaves(
         return narrow
     if rows == 0:
         return wide
-    best_width(wide, ceil_div(lanes, wide.vf), rows, depth, True, True, &wide_cycles)
-    best_width(narrow, ceil_div(lanes, narrow.vf), rows, depth, True, True, &narrow_cycles)
+    best_width(wide, ceil_div(lanes, wide.vf), rows, depth, run, True, True, &wide_cycles)
+    best_width(narrow, ceil_div(lanes, narrow.vf), rows, depth, run, True, True, &narrow_cycles)
     return narrow if narrow_cycles < share * wide_cycles else wide
 
 

@@ -24,13 +24,15 @@ from fastconv._core.geometry cimport Axis, span
 from fastconv._core.isa cimport FC_MAX_MR, FC_MAX_NR, fc_leaves, fc_tile, unaligned_leaves
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
-    SCRATCH_BYTES, TASK_WORK, Lanes, Plan, axis_span, best_width, ceil_div, cut_lanes, rows_alike,
-    tallest_tile)
+    SCRATCH_BYTES, TASK_WORK, Lanes, Plan, axis_span, best_width, ceil_div, cut_lanes,
+    max_taps, rows_alike, tallest_tile)
 from fastconv._core.task cimport scratch_bytes
 from fastconv._core.threads cimport parallel_for
 
 # Columns further apart than this are not brought together for the lanes.
 cdef Py_ssize_t WIDEST_STRIDE = 8
+# So many reduced channels are worth an innermost loop.
+cdef Py_ssize_t MANY_CHANNELS = 8
 
 cdef struct Run:
     const Plan* p
@@ -64,11 +66,17 @@ cdef bint by_pixels_is_cheaper(
         V = ceil_div(rows * flat_pitch(p), leaves.vf)
     else:
         V = ceil_div(columns, leaves.vf)
-    best_width(leaves, V, p.CO, depth, False, False, &by_pixels)
+    best_width(leaves, V, p.CO, depth, inner_run(p), False, False, &by_pixels)
     channels = by_channels * depth
-    pixels = by_pixels * depth / lines + 0.5 * columns * (
-        p.CI * p.h[0].stride * p.w[0].stride + p.CO)
-    return pixels < 0.9 * channels
+    # A result of fewer channels than lanes is turned value by value.
+    pixels = by_pixels * depth / lines + columns * (
+        0.5 * p.CI * p.h[0].stride * p.w[0].stride + p.CO)
+    return pixels < 0.85 * channels
+
+
+cdef Py_ssize_t inner_run(const Plan* p) noexcept nogil:
+    """Steps of a tile's innermost loop: reduced channels, or taps where these are few."""
+    return p.CI if p.CI >= MANY_CHANNELS else max(max_taps(p.w, p.n_w), 1)
 
 
 cdef Py_ssize_t flat_pitch(const Plan* p) noexcept nogil:
@@ -109,7 +117,8 @@ cdef int plan_planes(Plan* p, const fc_leaves* wide) except -1:
     p.columns = p.w[0].n
     run = (p.rows - 1) * p.src_pitch + p.w[0].n if p.flat else p.w[0].n
     p.V = ceil_div(run, p.vf)
-    width = best_width(p.leaves, p.V, p.CO, p.CI * p.KH * p.KW, False, False, &cycles)
+    width = best_width(
+        p.leaves, p.V, p.CO, p.CI * p.KH * p.KW, inner_run(p), False, False, &cycles)
     p.n_lanes = cut_lanes(p.leaves, p.V, run, width, &p.lanes)
     p.dst_pitch = p.src_pitch if p.flat else p.V * p.vf
     p.dst_plane = p.V * p.vf if p.flat else p.rows * p.dst_pitch
@@ -239,7 +248,7 @@ cdef void sweep_rows(
         column = w.offset - task.x0 + part * w.offset_step
         t.a = kernel + (w.tap + part * w.tap_step) * size
         t.b = src + (column % split * (p.src_pitch // split) + column // split) * size
-        if ci_len >= 8:
+        if ci_len >= MANY_CHANNELS:
             t.nt, t.a_t, t.b_t = t1 - t0, h.tap_step * p.KW, h.offset_step * p.src_pitch
             t.nu, t.a_u, t.b_u = taps, every * w.tap_step, shift
             t.nk, t.a_k, t.b_k = ci_len, k_ci, p.src_plane

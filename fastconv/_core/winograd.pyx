@@ -96,7 +96,7 @@ cdef WinogradPlan plan_winograd(
         forward_axis(&w, g.IW, g.OW, 3, 1, g.pad_l, 1)
     m = tile_size(p.dst_h, p.dst_w)
     p.m, p.n, size = m, m + 2, m // 4
-    leaves = cheapest_leaves(leaves, p.CO, MOST_TILES, p.CI, 0.95)
+    leaves = cheapest_leaves(leaves, p.CO, MOST_TILES, p.CI, p.CI, 0.95)
     p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
     x.leaves, x.itemsize, x.packs, x.is_data = leaves, itemsize, src_planar, True
     x.n = x.size = p.n
@@ -112,7 +112,7 @@ cdef WinogradPlan plan_winograd(
                     (t * 3 + u) * KERNEL_ROWS + ci)
 
     p.V = ceil_div(p.CO, p.vf)
-    width = best_width(leaves, p.V, min(p.tiles, MOST_TILES), p.CI, False, True, &products)
+    width = best_width(leaves, p.V, min(p.tiles, MOST_TILES), p.CI, p.CI, False, True, &products)
     p.n_lanes = cut_lanes(leaves, p.V, p.CO, width, &p.lanes)
     width = p.lanes[0].nr
     most = tallest_tile(leaves, p.lanes, p.n_lanes)
@@ -134,7 +134,7 @@ cdef WinogradPlan plan_winograd(
     p.product_step = odd_lines(p.block * width * p.vf, itemsize)
 
     vector = vector_cycles(leaves)
-    best_width(leaves, p.V, p.block, p.CI, False, True, &products)
+    best_width(leaves, p.V, p.block, p.CI, p.CI, False, True, &products)
     products *= <double>values * p.CI * p.n_blocks * p.G
     data = <double>p.tiles * p.G * ceil_div(p.CI, p.vf) * DATA_CYCLES[size] * vector
     fold = <double>p.tiles * p.G * p.V * FOLD_CYCLES[size] * vector

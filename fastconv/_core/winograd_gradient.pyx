@@ -67,7 +67,7 @@ cdef WinogradGradientPlan plan_winograd_gradient(
     cdef double products = 0, x, dy, fold, vector
     cdef int width, m = tile_size(g.OH, g.OW), size = m // 4
     p.G, p.CI, p.CO, p.m, p.n = g.G, g.IC // g.G, g.OC // g.G, m, m + 2
-    leaves = cheapest_leaves(leaves, p.CO, p.CI, LEAST_TILES, 0.95)
+    leaves = cheapest_leaves(leaves, p.CO, p.CI, LEAST_TILES, LEAST_TILES, 0.95)
     p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
     values = p.n * p.n
     p.x.leaves = p.dy.leaves = leaves
@@ -84,7 +84,7 @@ cdef WinogradGradientPlan plan_winograd_gradient(
     p.tiles = g.N * p.x.rows * p.x.columns
 
     p.V = ceil_div(p.CO, p.vf)
-    width = best_width(leaves, p.V, p.CI, LEAST_TILES, False, True, &products)
+    width = best_width(leaves, p.V, p.CI, LEAST_TILES, LEAST_TILES, False, True, &products)
     p.n_lanes = cut_lanes(leaves, p.V, p.CO, width, &p.lanes)
     width = p.lanes[0].nr
     most = tallest_tile(leaves, p.lanes, p.n_lanes)
