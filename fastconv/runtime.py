@@ -13,18 +13,21 @@ from fastconv._core import isa as _isa
 from fastconv._core import memory as _memory
 from fastconv._core import threads as _threads
 
-MOST_THREADS = 4096
+MOST_THREADS = 1024
 
 
 def set_num_threads(n: int) -> None:
     """Set how many threads a call may use from now on.
 
-    Results do not depend on it.  Small problems use fewer threads than this.
+    Results do not depend on it.  Small problems use fewer threads than this, and so does a call
+    for whose thread OpenMP's own number was lowered since then, as `threadpoolctl` does.  A process
+    that was forked from one which had imported fastconv computes on one thread, whatever is set:
+    OpenMP's threads do not survive a fork.
 
     Parameters
     ----------
     n : int
-        From 1 to 4096.
+        From 1 to 1024.
 
     Raises
     ------
@@ -52,7 +55,8 @@ def get_num_threads() -> int:
     """The most threads a call may use now.
 
     Unless `set_num_threads` was called this is what ``OMP_NUM_THREADS`` says, at most the
-    processors that the affinity mask and the cgroup's quota leave to the process.
+    processors that the affinity mask and the cgroups' quotas leave to the process.  It is 1 in a
+    forked process.
 
     Returns
     -------
@@ -128,6 +132,80 @@ def use_isa(name: str) -> Iterator[None]:
         yield
     finally:
         _isa.select(before)
+
+
+def set_flush_denormals(flush: bool) -> None:
+    """Choose whether calls take denormal numbers for zero, from now on and in the whole process.
+
+    Some processors need a hundred times as long for a number below 1.2e-38 (float32) or 2.2e-308
+    (float64).  The choice holds inside of fastconv's loops only, on all of their threads; NumPy and
+    the caller keep theirs.  Unless told so, fastconv computes as the calling thread does.
+
+    Parameters
+    ----------
+    flush : bool
+
+    Raises
+    ------
+    TypeError
+        If `flush` is not a bool.
+    ValueError
+        If it is True on a processor that cannot.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.set_flush_denormals(True)
+    >>> fastconv.set_flush_denormals(False)
+    """
+    if not isinstance(flush, bool):
+        raise TypeError(f"flush: expected a bool, got {flush!r}")
+    _isa.set_flush(flush)
+
+
+def get_flush_denormals() -> bool:
+    """Whether calls take denormal numbers for zero: see `set_flush_denormals`.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.get_flush_denormals()
+    False
+    """
+    return _isa.get_flush()
+
+
+@contextmanager
+def use_flush_denormals(flush: bool = True) -> Iterator[None]:
+    """Choose whether denormals are zero inside a ``with`` block, in the whole process.
+
+    Parameters
+    ----------
+    flush : bool
+        As in `set_flush_denormals`.
+
+    Raises
+    ------
+    TypeError, ValueError
+
+    Examples
+    --------
+    >>> import fastconv, numpy as np
+    >>> x = np.full((1, 1, 2, 2), 1e-40, np.float32)
+    >>> with fastconv.use_flush_denormals():
+    ...     fastconv.avg_pool2d(x, 2).item()
+    0.0
+    """
+    before = get_flush_denormals()
+    set_flush_denormals(flush)
+    try:
+        yield
+    finally:
+        set_flush_denormals(before)
 
 
 def release_memory() -> int:

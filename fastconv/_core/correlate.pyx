@@ -34,6 +34,7 @@ from fastconv._core.plan cimport (
     source_elements, split_lanes, tallest_tile)
 from fastconv._core.task cimport (
     Run, Task, pack_source, run_tasks, scratch_bytes, scratch_image, unpack_task, write_planes)
+from fastconv._core.threads cimport interrupted
 
 # Bytes of the L2 cache that a block of packed kernel may take.
 cdef Py_ssize_t PANEL_BYTES = L2_BYTES // 8 * 3
@@ -41,6 +42,9 @@ cdef Py_ssize_t PANEL_BYTES = L2_BYTES // 8 * 3
 # kernel stays in the cache.
 cdef Py_ssize_t TASK_PIXELS = 192
 cdef Py_ssize_t FEW_PIXELS = 28
+# After so many tiles of a row a task asks whether it shall go on.
+cdef enum:
+    ASK_TILES = 256
 # Of the L1 cache: addresses this far apart share a set, which holds so many lines.
 cdef Py_ssize_t SETS_BYTES = 4096
 cdef Py_ssize_t WAYS = 8
@@ -147,10 +151,10 @@ cdef bint contiguous_taps(const Axis* axes, int count) noexcept nogil:
 
 # ---- the nest -----------------------------------------------------------------------------------
 
-cdef void correlate(
+cdef int correlate(
     const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,
     bint relu, char* packed, char* scratch, int team
-) noexcept nogil:
+) except -1 nogil:
     run_tasks(plan, src, kernel, bias, dst, relu, packed, scratch, team, correlate_task)
 
 
@@ -182,6 +186,8 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
             src = run.src[0]
             src.data += (task.g * p.CI + ci0) * src.sc * size
         for block in range(task.lanes0, task.lanes1):
+            if block > task.lanes0 and interrupted():
+                return
             if p.asks and not packs and ci_index == 0:
                 ask_ahead(run, &task, block - task.lanes0, task.lanes1 - task.lanes0)
             lanes = &p.lanes[block]
@@ -247,6 +253,8 @@ cdef void sweep(
         bias = run.bias + (task.g * p.V * p.vf + lanes.c0) * size
 
     for index in range(p.tile0[entry], p.tile0[entry + 1]):
+        if index % ASK_TILES == ASK_TILES - 1 and interrupted():
+            return
         tile = &p.tiles[index]
         all.u0 = all.u1 = 0
         all.j0, all.j1 = tile.j0, tile.j1

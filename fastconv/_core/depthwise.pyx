@@ -34,7 +34,11 @@ from fastconv._core.plan cimport (
 from fastconv._core.task cimport (
     Run, Task, lanes_end, pack_source, run_tasks, scratch_bytes, scratch_image, unpack_task,
     write_planes)
+from fastconv._core.threads cimport interrupted
 
+# A task asks after so many pixels of a row whether to go on.
+cdef enum:
+    LONG_ROW = 4096
 # So much of the source is asked for at a time: more would keep the tiles waiting.
 cdef Py_ssize_t ASKED_BYTES = 8192
 
@@ -128,10 +132,10 @@ cdef Py_ssize_t depthwise_elements(const Plan* p) noexcept nogil:
 
 # ---- the nest -----------------------------------------------------------------------------------
 
-cdef void depthwise(
+cdef int depthwise(
     const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,
     bint relu, char* packed, char* scratch, int team
-) noexcept nogil:
+) except -1 nogil:
     run_tasks(plan, src, kernel, bias, dst, relu, packed, scratch, team, depthwise_task)
 
 
@@ -175,11 +179,11 @@ cdef void sweep_wide(
     """One phase of a task: the tiles that a row's pixels fill."""
     cdef const Plan* p = run.p
     cdef bint asks = p.asks and p.src_scratch == 0
-    cdef Py_ssize_t i, n, at, count, most = p.columns
+    cdef Py_ssize_t i, n, at, count, most = min(p.columns, LONG_ROW)
     cdef int nr
     cdef ColumnTile* tile
     if asks:
-        most = ASKED_BYTES // max(src.sw * p.itemsize, 1)
+        most = min(most, ASKED_BYTES // max(src.sw * p.itemsize, 1))
     for i in range(task.b0, min(task.b1, p.h[ph].n)):
         for nr in range(1, p.lanes[0].nr + 1):
             at = first_tile(p, nr, pw)
@@ -193,6 +197,8 @@ cdef void sweep_wide(
                             ahead(p, &p.h[ph], &p.w[pw], tile, count, n, i, src)
                         run_tiles(run, task, ph, pw, nr, tile, count, n, 1, i, 1, src, dst)
                 at += count
+                if p.tiles[at - 1].j1 // LONG_ROW > tile.j0 // LONG_ROW and interrupted():
+                    return
             # end: at
         # end: nr
     # end: i

@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 cdef extern from "ukernels/ukernels.h" nogil:
     enum:
@@ -221,10 +221,17 @@ cdef extern from "ukernels/ukernels.h" nogil:
 
     int fc_detect(const fc_isa** found)
     bint fc_wide_is_two_narrow()
+    uint64_t fc_float_mode()
+    uint64_t fc_flushed(uint64_t mode)
+    uint64_t fc_set_float_mode(uint64_t mode)
 
 cdef const fc_leaves* leaves(int itemsize) noexcept nogil
 cdef const fc_leaves* unaligned_leaves(const fc_leaves* leaves, Py_ssize_t rows) noexcept nogil
 cdef double vector_cycles(const fc_leaves* leaves) noexcept nogil
+
+cdef bint flushes       # denormals are zero inside of calls
+cdef uint64_t float_mode() noexcept nogil
+cdef uint64_t set_float_mode(uint64_t mode) noexcept nogil
 
 cdef inline fc_tile_fn tile_of(
     const fc_leaves* leaves, bint lanewise, Py_ssize_t mr, int nr

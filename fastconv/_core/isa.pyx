@@ -4,7 +4,8 @@
 Loop nests ask ``leaves(itemsize)`` for the register tile and the other leaves of the tier in use
 and never learn its name.  A tier may bring leaves of half its width, ``narrow``:
 ``cheapest_leaves`` in ``plan`` and ``unaligned_leaves`` say where they are better,
-``vector_cycles`` what a vector costs.
+``vector_cycles`` what a vector costs.  ``float_mode`` is how the threads of a call are to round and
+to treat denormals; how a processor is told so is the leaves' knowledge too.
 """
 
 import os
@@ -31,6 +32,30 @@ cdef const fc_leaves* unaligned_leaves(const fc_leaves* leaves, Py_ssize_t rows)
 cdef double vector_cycles(const fc_leaves* leaves) noexcept nogil:
     """Cycles of a vector multiply-add, in those of the widest tier."""
     return 0.5 if leaves.narrow == NULL and wide_is_two_narrow else 1.0
+
+
+flushes = False
+
+
+cdef uint64_t float_mode() noexcept nogil:
+    """The mode in which a call of this thread computes."""
+    return fc_flushed(fc_float_mode()) if flushes else fc_float_mode()
+
+
+cdef uint64_t set_float_mode(uint64_t mode) noexcept nogil:
+    """Round and treat denormals so on this thread; returns the mode before."""
+    return fc_set_float_mode(mode)
+
+
+def set_flush(bint flush):
+    global flushes
+    if flush and fc_flushed(0) == 0:
+        raise ValueError("flush: expected False, since this processor cannot, got True")
+    flushes = flush
+
+
+def get_flush():
+    return flushes
 
 
 def available():

@@ -36,7 +36,7 @@ cdef class KernelGradientPlan:
 cdef KernelGradientPlan make_kernel_plan(
     const Geometry* geometry, const fc_leaves* leaves, int itemsize,
     bint x_planar, bint dy_planar, bint dense)
-cdef void kernel_gradient(
+cdef int kernel_gradient(
     const KernelPlan* plan, Image* x, Image* dy, char* dkernel, char* partials, char* scratch,
-    int team) noexcept nogil
+    int team) except -1 nogil
 cdef Py_ssize_t kernel_scratch_bytes(const KernelPlan* plan) noexcept nogil

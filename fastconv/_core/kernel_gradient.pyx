@@ -40,7 +40,7 @@ from fastconv._core.partials cimport add_partials, partial_size
 from fastconv._core.plan cimport (
     FEW_CHANNELS, PACKED_LANES, STREAM_BYTES, Lanes, best_width, ceil_div, cheapest_leaves,
     cut_lanes, is_lanewise, tallest_tile)
-from fastconv._core.threads cimport parallel_for
+from fastconv._core.threads cimport interrupted, parallel_for
 
 # A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
 cdef Py_ssize_t BLOCK_PIXELS = 256
@@ -51,6 +51,9 @@ cdef Py_ssize_t SCRATCH_BYTES = 2 * L2_BYTES
 cdef Py_ssize_t WHOLE_BYTES = 262144
 cdef Py_ssize_t ENOUGH_TASKS = 16
 cdef Py_ssize_t PARTIAL_BYTES = 4194304
+# After so many units, whose partial kernel may be new to the system, a task asks whether to go on.
+cdef enum:
+    ASK_UNITS = 16
 
 
 cdef class KernelGradientPlan:
@@ -205,10 +208,10 @@ cdef struct Block:
     Py_ssize_t n0, n1, i0, i1, j0, j1
 
 
-cdef void kernel_gradient(
+cdef int kernel_gradient(
     const KernelPlan* plan, Image* x, Image* dy, char* dkernel, char* partials, char* scratch,
     int team
-) noexcept nogil:
+) except -1 nogil:
     cdef Run run
     run.p, run.x, run.dy, run.partials, run.scratch = plan, x, dy, partials, scratch
     parallel_for(plan.n_tasks, team, sum_task, &run)
@@ -257,6 +260,8 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
             dy = run.dy[0]
             dy.data += g * p.CO * dy.sc * size
         for block in range(lanes0, lanes1):
+            if interrupted():
+                return
             ask_ahead(run, &pixels, g, block - lanes0, lanes1 - lanes0)
             sum_block(p, &pixels, &p.lanes[block], part, &x, &dy, partial,
                       at > chunk * p.chunk)
@@ -313,6 +318,8 @@ cdef void sum_block(
     t.lanes, t.relu, t.stream = lanes.count, False, False
     t.n, t.a_n, t.b_n, t.c_n = 1, 0, 0, 0
     for unit in range(part * p.units, min((part + 1) * p.units, p.n_units)):
+        if unit % ASK_UNITS == ASK_UNITS - 1 and interrupted():
+            return
         first = unit // taps_of_unit * p.tile_rows
         rows = min(p.tile_rows, p.unit_rows - first)
         t.accumulate = accumulate

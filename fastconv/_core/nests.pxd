@@ -6,6 +6,6 @@ from fastconv._core.plan cimport CorrelationPlan, Plan
 cdef CorrelationPlan make_plan(
     const Geometry* geometry, bint backward, const fc_leaves* leaves, int itemsize,
     bint src_planar, bint dst_planar, bint pixels_contiguous)
-cdef void run_nest(
+cdef int run_nest(
     const Plan* p, Image* src, const char* kernel, const char* bias, Image* dst,
-    bint relu, char* packed, char* scratch, int team) noexcept nogil
+    bint relu, char* packed, char* scratch, int team) except -1 nogil

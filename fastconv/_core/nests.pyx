@@ -91,10 +91,10 @@ cdef CorrelationPlan make_plan(
     return plan
 
 
-cdef void run_nest(
+cdef int run_nest(
     const Plan* p, Image* src, const char* kernel, const char* bias, Image* dst,
     bint relu, char* packed, char* scratch, int team
-) noexcept nogil:
+) except -1 nogil:
     if p.pixel_lanes:
         correlate_planes(p, src, kernel, bias, dst, relu, scratch, team)
     elif p.lanewise:

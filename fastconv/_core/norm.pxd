@@ -40,6 +40,6 @@ cdef struct Norm:
 
 cdef void plan_norm(Norm* run) noexcept nogil
 cdef Py_ssize_t units(const Walk* walk) noexcept nogil
-cdef void find_moments(Norm* run, int team) noexcept nogil
-cdef void find_sums(Norm* run, char* dgamma, char* dbeta, int team) noexcept nogil
-cdef void write_results(Norm* run, bint gradient, int team) noexcept nogil
+cdef int find_moments(Norm* run, int team) except -1 nogil
+cdef int find_sums(Norm* run, char* dgamma, char* dbeta, int team) except -1 nogil
+cdef int write_results(Norm* run, bint gradient, int team) except -1 nogil

@@ -98,9 +98,9 @@ cdef void plan_norm(Norm* run) noexcept nogil:
     run.scratch_size = 2 * (max(run.all.row, run.groups.row) + run.C)
 
 
-cdef void run_walk(
+cdef int run_walk(
     Norm* run, const Walk* walk, task_fn task, fc_norm_fn leaf, int team
-) noexcept nogil:
+) except -1 nogil:
     run.walk, run.leaf = walk, leaf
     parallel_for((units(walk) + walk.each - 1) // walk.each, team, task, run)
 
@@ -396,13 +396,13 @@ cdef void add_tables(const Norm* run, char* dgamma, char* dbeta) noexcept nogil:
 
 # ---- passes -----------------------------------------------------------------------------------
 
-cdef void find_moments(Norm* run, int team) noexcept nogil:
+cdef int find_moments(Norm* run, int team) except -1 nogil:
     """Mean and variance of every group of every table."""
     run_walk(run, &run.groups, moments_task, NULL, team)
     parallel_for(run.NT * run.G, team, statistics_task, run)
 
 
-cdef void find_sums(Norm* run, char* dgamma, char* dbeta, int team) noexcept nogil:
+cdef int find_sums(Norm* run, char* dgamma, char* dbeta, int team) except -1 nogil:
     """The gradients of gamma and beta, and all tables of the gradient of x."""
     parallel_for(run.NT, team, tables_task, run)
     run_walk(run, &run.all, sums_task, NULL, team)
@@ -410,7 +410,7 @@ cdef void find_sums(Norm* run, char* dgamma, char* dbeta, int team) noexcept nog
     add_tables(run, dgamma, dbeta)
 
 
-cdef void write_results(Norm* run, bint gradient, int team) noexcept nogil:
+cdef int write_results(Norm* run, bint gradient, int team) except -1 nogil:
     """y, whose tables it makes, or dx."""
     if not gradient:
         parallel_for(run.NT, team, tables_task, run)

@@ -8,5 +8,5 @@ cdef struct Partials:
     Py_ssize_t count, G, rows, width, CO
 
 cdef Py_ssize_t partial_size(const Partials* p) noexcept nogil
-cdef void add_partials(
-    const Partials* p, char* partials, char* dkernel, int team) noexcept nogil
+cdef int add_partials(
+    const Partials* p, char* partials, char* dkernel, int team) except -1 nogil

@@ -23,9 +23,9 @@ cdef Py_ssize_t partial_size(const Partials* p) noexcept nogil:
     return p.G * p.rows * p.width
 
 
-cdef void add_partials(
+cdef int add_partials(
     const Partials* p, char* partials, char* dkernel, int team
-) noexcept nogil:
+) except -1 nogil:
     cdef Run run
     run.p, run.partials, run.dkernel = p, partials, dkernel
     parallel_for(p.G * ceil_div(p.rows, TASK_ROWS), team, add_task, &run)

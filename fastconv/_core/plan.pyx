@@ -236,12 +236,13 @@ cdef int cut_columns(Plan* p) except -1:
                     entry += 1
                     if not uses_width(p, nr):
                         continue
-                    j = cb * p.columns
+                    j = stop = cb * p.columns
                     end = min(j + p.columns, w.n)
                     while j < end:
-                        stop = end
-                        if p.lanewise and not p.padded:
-                            stop = end_of_run(w, j, end, &u0, &u1)
+                        if j == stop:
+                            stop = end
+                            if p.lanewise and not p.padded:
+                                stop = end_of_run(w, j, end, &u0, &u1)
                         mr = tile_height(p.leaves, stop - j, nr, &joined)
                         tile.j0, tile.j1 = j, j + mr
                         tile.part0 = n_parts

@@ -27,7 +27,7 @@ from fastconv._core.plan cimport (
     SCRATCH_BYTES, TASK_WORK, Lanes, Plan, axis_span, best_width, ceil_div, cut_lanes,
     max_taps, rows_alike, tallest_tile)
 from fastconv._core.task cimport scratch_bytes
-from fastconv._core.threads cimport parallel_for
+from fastconv._core.threads cimport interrupted, parallel_for
 
 # Columns further apart than this are not brought together for the lanes.
 cdef Py_ssize_t WIDEST_STRIDE = 8
@@ -138,10 +138,10 @@ cdef Py_ssize_t planes_elements(const Plan* p) noexcept nogil:
 
 # ---- the nest -----------------------------------------------------------------------------------
 
-cdef void correlate_planes(
+cdef int correlate_planes(
     const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,
     bint relu, char* scratch, int team
-) noexcept nogil:
+) except -1 nogil:
     cdef Run run
     run.p, run.src, run.dst, run.kernel, run.bias = plan, src, dst, kernel, bias
     run.scratch, run.relu = scratch, relu
@@ -161,6 +161,8 @@ cdef void planes_task(void* context, Py_ssize_t number, int thread) noexcept nog
     task.b1 = min(task.b0 + p.rows, p.h[0].n)
     task.g, task.n = number // p.n_rows % p.G, number // p.n_rows // p.G
     for block in range(p.n_ci):
+        if block > 0 and interrupted():
+            return
         ci0 = block * p.ci_block
         ci_len = min(p.ci_block, p.CI - ci0)
         pack_planes(run, &task, ci0, ci_len, src)

@@ -18,9 +18,9 @@ cdef struct Task:
     Py_ssize_t n0, n1, g, b0, b1, c0, c1, lanes0, lanes1
     Py_ssize_t column_block
 
-cdef void run_tasks(
+cdef int run_tasks(
     const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,
-    bint relu, char* packed, char* scratch, int team, task_fn task) noexcept nogil
+    bint relu, char* packed, char* scratch, int team, task_fn task) except -1 nogil
 cdef Py_ssize_t scratch_bytes(const Plan* plan) noexcept nogil
 cdef bint is_aligned(const Plan* plan, const Image* dst) noexcept nogil
 cdef void unpack_task(const Plan* p, Py_ssize_t number, Task* task) noexcept nogil

@@ -13,17 +13,20 @@ from fastconv._core.geometry cimport span
 from fastconv._core.isa cimport fc_transpose_fn
 from fastconv._core.pack cimport Box, Image, pack_box
 from fastconv._core.plan cimport Lanes, Plan, ceil_div
-from fastconv._core.threads cimport parallel_for, task_fn
+from fastconv._core.threads cimport interrupted, parallel_for, task_fn
 
 
 # Rows of a kernel that a task deals out.
 cdef Py_ssize_t PACK_ROWS = 32
+# After so many blocks of a row it asks whether to go on.
+cdef enum:
+    ASK_BLOCKS = 64
 
 
-cdef void run_tasks(
+cdef int run_tasks(
     const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,
     bint relu, char* packed, char* scratch, int team, task_fn task
-) noexcept nogil:
+) except -1 nogil:
     cdef Run run
     run.p, run.src, run.dst, run.kernel, run.bias = plan, src, dst, kernel, bias
     run.packed, run.scratch, run.relu = packed, scratch, relu
@@ -98,6 +101,9 @@ cdef void copy_kernel_task(void* context, Py_ssize_t task, int thread) noexcept 
     for ci in range(first, min(first + PACK_ROWS, p.CI)):
         k = run.kernel + (g * p.CI + ci) * p.CO * size
         for block in range(p.n_lanes):
+            # The first row is the first to touch the pages of all panels.
+            if block % ASK_BLOCKS == ASK_BLOCKS - 1 and interrupted():
+                return
             lanes = &p.lanes[block]
             width = lanes.nr * p.vf
             row = run.packed + (((g * p.V + lanes.v0) * p.vf) * p.CI + p.order[ci] * width) * size

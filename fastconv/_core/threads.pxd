@@ -1,6 +1,7 @@
 ctypedef void (*task_fn)(void* context, Py_ssize_t task, int thread) noexcept nogil
 
 cdef int team_size(double multiply_adds) noexcept nogil
-cdef void parallel_for(
+cdef int parallel_for(
     Py_ssize_t n_tasks, int team, task_fn run, void* context
-) noexcept nogil
+) except -1 nogil
+cdef bint interrupted() noexcept nogil

@@ -41,6 +41,6 @@ cdef WinogradPlan plan_winograd(
 cdef int tile_size(Py_ssize_t H, Py_ssize_t W) noexcept nogil
 cdef bint fits_winograd(const Geometry* g) noexcept nogil
 cdef Py_ssize_t winograd_scratch_bytes(const Winograd* p) noexcept nogil
-cdef void winograd(
+cdef int winograd(
     const Winograd* plan, Image* src, const char* kernel, const char* bias, Image* dst,
-    bint relu, char* packed, char* scratch, int team) noexcept nogil
+    bint relu, char* packed, char* scratch, int team) except -1 nogil

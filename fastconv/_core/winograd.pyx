@@ -179,10 +179,10 @@ cdef struct Run:
     char* scratch
     bint relu, streams
 
-cdef void winograd(
+cdef int winograd(
     const Winograd* plan, Image* src, const char* kernel, const char* bias, Image* dst,
     bint relu, char* packed, char* scratch, int team
-) noexcept nogil:
+) except -1 nogil:
     cdef Run run
     run.p, run.src, run.dst, run.kernel, run.bias = plan, src, dst, kernel, bias
     run.packed, run.scratch, run.relu = packed, scratch, relu

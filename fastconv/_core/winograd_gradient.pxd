@@ -34,6 +34,6 @@ cdef class WinogradGradientPlan:
 cdef WinogradGradientPlan plan_winograd_gradient(
     const Geometry* g, const fc_leaves* leaves, int itemsize, bint x_planar, bint dy_planar)
 cdef Py_ssize_t winograd_gradient_scratch_bytes(const WinogradGradient* p) noexcept nogil
-cdef void winograd_gradient(
+cdef int winograd_gradient(
     const WinogradGradient* plan, Image* x, Image* dy, char* dkernel, char* partials,
-    char* scratch, int team) noexcept nogil
+    char* scratch, int team) except -1 nogil

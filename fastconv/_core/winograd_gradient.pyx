@@ -24,7 +24,7 @@ from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_winograd, vector_cycles
 from fastconv._core.partials cimport add_partials, partial_size
 from fastconv._core.plan cimport (
     best_width, ceil_div, cheapest_leaves, cut_lanes, tallest_tile)
-from fastconv._core.threads cimport parallel_for
+from fastconv._core.threads cimport interrupted, parallel_for
 from fastconv._core.tiling cimport CACHE_LINE, odd_lines, row_scratch, transform_tiles
 from fastconv._core.winograd cimport tile_size
 
@@ -168,10 +168,10 @@ cdef struct Run:
     char* scratch
 
 
-cdef void winograd_gradient(
+cdef int winograd_gradient(
     const WinogradGradient* plan, Image* x, Image* dy, char* dkernel, char* partials,
     char* scratch, int team
-) noexcept nogil:
+) except -1 nogil:
     cdef Run run
     run.p, run.x, run.dy, run.partials, run.scratch = plan, x, dy, partials, scratch
     parallel_for(plan.n_tasks, team, sum_task, &run)
@@ -195,7 +195,7 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
     cdef Py_ssize_t co0 = p.lanes[first].c0, co1 = p.lanes[last].c0 + p.lanes[last].count
     tile, end = chunk * p.chunk, min((chunk + 1) * p.chunk, p.tiles)
     cdef Py_ssize_t begin = tile, stop
-    while tile < end:
+    while tile < end and not interrupted():
         stop = min(tile + p.block, end)
         transform_tiles(&p.x, run.x, g * p.CI + ci0, g * p.CI + ci1, tile, stop, x, scratch)
         transform_tiles(&p.dy, run.dy, g * p.CO + co0, g * p.CO + co1, tile, stop, dy, scratch)

@@ -342,4 +342,11 @@ int fc_detect(const fc_isa *found[FC_MAX_TIERS]);
  * with those where loads are not aligned. */
 int fc_wide_is_two_narrow(void);
 
+/* The calling thread's rounding and treatment of denormals, as a number without a meaning to others;
+ * the same with denormals taken for zero (no other where the processor cannot); and a new one for
+ * this thread, which returns the one before. */
+uint64_t fc_float_mode(void);
+uint64_t fc_flushed(uint64_t mode);
+uint64_t fc_set_float_mode(uint64_t mode);
+
 #endif
