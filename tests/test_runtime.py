@@ -1,6 +1,5 @@
 """Threads, instruction sets, memory: what `fastconv.runtime` sets and tells."""
 
-import contextlib
 import itertools
 import os
 import subprocess
@@ -42,7 +41,8 @@ def test_set_num_threads(n):
 
 
 @pytest.mark.parametrize(
-    "n", [0, -1, -(2**63), 10**6, 2**31, 2**63, 2**70, 1.0, 1.5, True, np.True_, "2", None, (2,)]
+    "n",
+    [0, -1, -(2**63), 1025, 10**6, 2**31, 2**63, 2**70, 1.0, 1.5, True, np.True_, "2", None, (2,)],
 )
 def test_bad_numbers_of_threads(n):
     """Some of these would end the process inside the OpenMP runtime."""
@@ -118,34 +118,6 @@ def test_the_interpreter_goes_on_while_computing():
             inside = [begin, *(t for t in ticks if begin <= t <= end), end]
             silence = max(b - a for a, b in itertools.pairwise(inside))
             assert silence < 0.5 * (end - begin), f"{name} holds the interpreter"
-
-
-FORK = """
-        import os, signal
-        import numpy as np
-        import fastconv
-
-        x, kernel = np.ones((8, 32, 32, 32), np.float32), np.ones((32, 32, 3, 3), np.float32)
-        fastconv.set_num_threads(2)
-        expected = fastconv.conv2d(x, kernel)
-
-        def child(generations):
-            pid = os.fork()
-            if pid == 0:
-                signal.alarm(20)
-                ok = np.array_equal(fastconv.conv2d(x, kernel), expected)
-                ok = ok and (generations == 1 or child(generations - 1))
-                os._exit(0 if ok else 1)
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-        assert all(child(2) for _ in range(20))
-        assert np.array_equal(fastconv.conv2d(x, kernel), expected)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-def test_forked_children_do_not_wait_for_threads_they_do_not_have():
-    run(FORK, PYTHONWARNINGS="ignore")
 
 
 # -- instruction sets ------------------------------------------------------------------------------
@@ -236,11 +208,6 @@ def test_release_memory():
     assert np.array_equal(fastconv.conv2d(x, kernel), expected)
 
 
-def resident() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 RELEASE = """
         import os
         import numpy as np
@@ -269,25 +236,3 @@ def test_released_memory_goes_back_to_the_system():
     assert held > 100e6, "twelve results of 16 MiB"
     assert kept > 0.5 * held, "the memory of dead results is kept for the next ones"
     assert left < 0.1 * held, "until it is released"
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
-def test_nothing_leaks():
-    x, kernel = np.ones((2, 3, 8, 8), np.float32), np.ones((4, 3, 3, 3), np.float32)
-
-    def calls(count: int) -> None:
-        for i in range(count):
-            y = fastconv.conv2d(
-                x, kernel, np.ones(4, np.float32), activation="relu", stride=1 + i % 3
-            )
-            fastconv.conv2d_backward_input(y, kernel, x.shape, stride=1 + i % 3)
-            fastconv.conv2d_backward_kernel(y, x, kernel.shape, stride=1 + i % 3)
-            p, indices = fastconv.max_pool2d(x, 2, return_indices=True)
-            fastconv.max_pool2d_backward(p, indices, x.shape)
-            with contextlib.suppress(ValueError):
-                fastconv.conv2d(x, kernel, stride=0)
-
-    calls(2000)
-    before = resident()
-    calls(10_000)
-    assert resident() - before < 2e6
