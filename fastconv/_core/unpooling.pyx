@@ -17,7 +17,7 @@ from libc.string cimport memset
 import numpy as np
 
 from fastconv._core.arguments cimport (
-    array, contiguous, float_type, gradient_shape, is_channels_last, shape_text)
+    array, as_type, contiguous, float_type, gradient_shape, is_channels_last, shape_text)
 from fastconv._core.geometry cimport Axis, end_valid, first_valid, valid_taps
 from fastconv._core.isa cimport fc_leaves, fc_unpool, leaves
 from fastconv._core.memory cimport Block, new_array, take
@@ -61,15 +61,13 @@ def max_pool2d_backward(dy_, indices_, input_shape):
     run.leaves = leaves(run.itemsize)
     run.channels_last = is_channels_last(dy)
     order = [0, 2, 3, 1][missing:] if missing == 0 else [1, 2, 0]
-    dy = np.asarray(dy, dtype=np.float32 if run.itemsize == 4 else np.float64)
+    dy = as_type(dy, typenum)
     if indices.dtype != np.int32:
         # Too large for int32 is outside any plane too.
         indices = np.where((indices >= 0) & (indices <= 0x7fffffff), indices, -1).astype(np.int32)
     if run.channels_last:
-        dy = np.ascontiguousarray(dy.transpose(order))
-        indices = np.ascontiguousarray(indices.transpose(order))
-    else:
-        dy, indices = np.ascontiguousarray(dy), np.ascontiguousarray(indices)
+        dy, indices = dy.transpose(order), indices.transpose(order)
+    dy, indices = np.ascontiguousarray(dy), np.require(indices, requirements=["C", "A"])
     dx = new_array(dy.ndim, shape + missing, run.itemsize, run.channels_last)
     run.N, run.C, run.plane = shape[0], shape[1], shape[2] * shape[3]
     run.pixels = dy.size // max(run.N * run.C, 1)
