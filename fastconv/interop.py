@@ -6,7 +6,8 @@ layers come in the order in which they were made, which is nearly always the ord
 run. So **layers are matched in order**: the first of theirs that has weights with the first of
 ours, and so on (``Residual``'s body comes before its shortcut). Every array has to be there, and
 every shape has to fit, or nothing is changed. Where the orders differ, ``names`` says which of our
-layers takes which of theirs; the rest is matched in order.
+layers takes which of theirs; the rest is matched in order. Arrays that come sorted by name, as the
+safetensors library writes them, have lost that order, and need ``names`` throughout.
 
 What the arrays are called, and how they lie::
 
@@ -52,6 +53,9 @@ __all__ = [
     "to_torch",
     "write_weights",
 ]
+
+# A normalisation of theirs may do without (scale=False, affine=False): what it has then.
+OPTIONAL = {"gamma": 1, "beta": 0}
 
 # Our layer and array, and the shape of images whose flattened features it takes: to an array that
 # turns their layout to ours, or with `back` ours to theirs.
@@ -264,6 +268,9 @@ def _fill(
         for name, value in (*layer.params.items(), *layer.state.items()):
             their_name = convention.names.get(name, name)
             where = f"{path}.{name}: {convention.library}'s {matched[path]!r}"
+            if name in OPTIONAL and their_name not in group:
+                arrays[join(path, name)] = np.full_like(value, OPTIONAL[name])
+                continue
             if their_name not in group:
                 raise ValueError(f"{where} has no {their_name!r}, only {sorted(group)}")
             array = group.pop(their_name)
@@ -315,7 +322,18 @@ def _match(
             f"expected as many layers with weights as the model has, {len(open_)}, each once: "
             f"{open_}; got {len(rest)}: {rest}"
         )
+    if len(open_) > 1 and any(map(_is_sorted, theirs.values())):
+        raise ValueError(
+            f"names: expected one for each of {open_}, since the arrays come sorted by name, which "
+            f"tells nothing of the order of {rest}; .safetensors files are written so, .npz are not"
+        )
     return dict(names) | dict(zip(open_, rest, strict=True))
+
+
+def _is_sorted(group: Mapping[str, Any]) -> bool:
+    """Whether a layer's arrays are in the alphabet's order; both libraries put a bias later."""
+    first = list(group)[:2]
+    return len(first) == 2 and (first[0] == "bias" or first == ["beta", "gamma"])
 
 
 def _named(

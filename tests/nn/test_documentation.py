@@ -39,12 +39,15 @@ def test_docstrings(name):
 PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "```python" in page.read_text()]
 NEEDS = {
     "scikit-learn": ["sklearn"],
+    "from-pytorch": ["torch"],
+    "from-keras": ["torch", "keras"],
     "start": ["sklearn", "matplotlib"],
     "plots": ["matplotlib"],
     "train-on-images": ["PIL", "matplotlib"],
 }
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras'
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages(page):
     """Every block of Python on a page is an example that runs."""

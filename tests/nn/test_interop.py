@@ -311,6 +311,29 @@ STATE = {"conv.weight": np.ones((3, 2, 2, 2)), "conv.bias": np.ones(3), "bn.weig
          "bn.num_batches_tracked": np.array(7)}  # fmt: skip
 
 
+def test_a_lost_order_is_noticed():
+    model = Sequential([Conv2D(2, 1), BatchNorm(), Conv2D(2, 1)], input_shape=(2, 4, 4))
+    names = {"0": "late", "1": "bn", "2": "early"}
+    for give, take in ((to_torch, from_torch), (to_keras, from_keras)):
+        arrays = give(lively(model), names=names)
+        twin = Sequential([Conv2D(2, 1), BatchNorm(), Conv2D(2, 1)], input_shape=(2, 4, 4))
+        in_order = dict(sorted(arrays.items()))
+        for some in ({}, {"0": "late"}):
+            with pytest.raises(ValueError, match=r"names: expected one for each of \[.*'1', '2'\]"):
+                take(in_order, twin, names=some)
+        take(in_order, twin, names={"0": "late", "1": "bn"})
+        for name, value in model.weights().items():
+            np.testing.assert_array_equal(twin.weights()[name], value)
+
+
+def test_a_normalisation_may_have_no_scale_and_no_shift():
+    model = lively(Sequential([BatchNorm()], input_shape=(2, 4, 4)))
+    from_keras({"bn/beta": [5, 6], "bn/moving_mean": [1, 2], "bn/moving_variance": [3, 4]}, model)
+    assert [v.tolist() for v in model.weights().values()] == [[1, 1], [5, 6], [1, 2], [3, 4]]
+    from_torch({"bn.running_mean": [7, 8], "bn.running_var": [9, 1]}, model)
+    assert [v.tolist() for v in model.weights().values()] == [[1, 1], [0, 0], [7, 8], [9, 1]]
+
+
 @pytest.mark.parametrize(
     "state, names, message",
     [
