@@ -35,7 +35,7 @@ def check():
     ]
     assert all(np.array_equal(a, b) for a, b in zip(got, expected))
 
-def interrupt(call, delay):
+def interrupt(call, delay, most=0.5):
     begin = time.perf_counter()
     signal.setitimer(signal.ITIMER_REAL, delay)
     try:
@@ -44,7 +44,7 @@ def interrupt(call, delay):
     except KeyboardInterrupt:
         late = time.perf_counter() - begin - delay
         assert "parallel_for" in traceback.format_exc(), "not in the middle of the call"
-    assert late < 0.5, late
+    assert late < most, late
     check()
     return late
 """
@@ -148,7 +148,7 @@ def test_work_of_other_shapes(name):
         + """
 fastconv.set_num_threads(1)
 for call in calls:
-    interrupt(call, 0.12)
+    interrupt(call, 0.12, most=1)  # a row is packed in one go, however wide
 """,
         FASTCONV_ISA="baseline",
     )
