@@ -36,6 +36,7 @@ from fastconv.schedules import Cosine
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 BATCH, RATE = 128, 0.003
 FILTERS = 16, 32
@@ -183,7 +184,9 @@ def draw_accuracy(results: dict) -> plt.Figure:
                         ha="left" if right else "right")  # fmt: skip
         ax.set_xscale("log")
         ax.set_xlim(ax.get_xlim()[0] / 1.15, ax.get_xlim()[1] * 1.5)
-        ax.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(label)
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("test accuracy, %")
@@ -191,21 +194,24 @@ def draw_accuracy(results: dict) -> plt.Figure:
 
 
 def draw_kernels(results: dict) -> plt.Figure:
-    """Kernels of the first seed: a row for each network, white is zero."""
-    names = list(results["networks"])
-    figure, axes = plt.subplots(
-        len(names), FILTERS[0], figsize=(9.6, 0.63 * len(names)), layout="constrained"
-    )
-    for row, name in zip(axes, names, strict=True):
-        kernels = np.array(
-            next(run["kernels"] for run in results["runs"] if run["network"] == name)
-        )
-        largest = np.abs(kernels).max()
-        for ax, kernel in zip(row, kernels, strict=True):
-            ax.imshow(kernel, cmap=SIGNED, vmin=-largest, vmax=largest)
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_color("lightgray")
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    """Eight kernels of the first seed, and what training changed: a row for each network."""
+    names, shown = list(results["networks"]), 8
+    figure = plt.figure(figsize=(9.6, 0.3 + 0.63 * len(names)), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1))
+    left.suptitle("kernels after training", fontsize="medium")
+    right.suptitle("less what they were before", fontsize="medium")
+    halves = [half.subplots(len(names), shown) for half in (left, right)]
+    for name, before, after in zip(names, *halves, strict=True):
+        learned = np.array(next(r["kernels"] for r in results["runs"] if r["network"] == name))
+        # What they were does not depend on the size of the images.
+        first = np.array(kernels(network(name, (1, 28, 28), 10, seed=0)))
+        for row, values in ((before, learned), (after, learned - first)):
+            largest = np.abs(values[:shown]).max()
+            for ax, kernel in zip(row, values, strict=False):
+                ax.imshow(kernel, cmap=SIGNED, vmin=-largest, vmax=largest)
+                ax.set(xticks=[], yticks=[])
+                ax.spines[:].set_color("lightgray")
+        before[0].set_ylabel(name, rotation=0, ha="right", va="center")
     return figure
 
 
@@ -226,12 +232,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--samples", type=int, help="of the training images, the first so many")
+    parser.add_argument("--threads", type=int, default=fastconv.get_num_threads())
     parser.add_argument("--seconds", type=float, default=1.0, help="of each network's timing")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--page", type=Path, help="gets the table, and pictures in its folder")
     options = parser.parse_args()
+    fastconv.set_num_threads(options.threads)
     data = images(options.data, options.samples)
     settings = {
         "data": options.data.name if options.data else "digits",
@@ -239,7 +247,7 @@ def main() -> None:
         "epochs": options.epochs,
         "batch": BATCH,
         "learning_rate": RATE,
-        "threads": fastconv.get_num_threads(),
+        "threads": options.threads,
     }
     results: dict[str, Any] = {"settings": settings, "networks": {}, "runs": []}
     if options.out.exists():
@@ -251,6 +259,10 @@ def main() -> None:
     def keep() -> None:
         options.out.write_text(json.dumps(results, indent=None, ensure_ascii=False))
 
+    if not results["networks"]:
+        results["networks"] = measure(data, options.seconds)
+        results["cpu"] = machine.cpu()
+        keep()
     for seed in range(options.seeds):
         for name in NETWORKS:
             if (name, seed) not in done:
@@ -258,10 +270,6 @@ def main() -> None:
                 results["runs"].append(run)
                 print(name, seed, run["accuracy"], f"{run['seconds']} s", flush=True)
                 keep()
-    if not results["networks"]:
-        results["networks"] = measure(data, options.seconds)
-        results["cpu"] = machine.cpu()
-        keep()
     print(table(results))
     if options.page:
         write(results, options.page)

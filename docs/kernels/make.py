@@ -294,26 +294,32 @@ def training(model: Sequential) -> Figure:
     x = data.x_train / np.float32(16)
     rng, optimizer = np.random.default_rng(0), AdamW(0.003, weight_decay=0.5)
     shown = (0, 20, 100, 400, 1600)
-    figure = Figure(figsize=(8, 5.2), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(2.1, 1))
-    axes = above.subplots(len(shown), 8)
+    figure = Figure(figsize=(8, 5.8), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(2.5, 1))
+    axes = above.subplots(len(shown) + 1, 8)
     losses: list[float] = []
+    first = model.layers[0].params["kernel"][:, 0].copy()
+    rows_of = dict(zip(shown, axes, strict=False))
     while len(losses) <= shown[-1]:
         for rows in rng.permutation(len(x))[: len(x) // 64 * 64].reshape(-1, 64):
+            kernels = model.layers[0].params["kernel"][:, 0]
             if len(losses) in shown:
-                kernels = model.layers[0].params["kernel"][:, 0]
-                row = axes[shown.index(len(losses))]
-                for ax, kernel in zip(row, kernels, strict=True):
-                    ax.imshow(kernel, cmap=SIGNED, vmin=-0.6, vmax=0.6)
-                    show_nothing(ax, "")
-                row[0].set_ylabel(f"{len(losses)} steps", rotation=0, ha="right", va="center")
+                draw_kernels(rows_of[len(losses)], kernels, f"{len(losses)} steps")
             losses.append(model.train_batch(x[rows], data.y_train[rows], optimizer=optimizer))
+    draw_kernels(axes[-1], kernels - first, "all changes")
     ax = below.subplots()
     ax.plot(np.arange(1, len(losses) + 1), losses, color=BLUE, lw=0.8)
     for step in shown[1:]:
         ax.axvline(step, color=GREY, lw=0.8)
     ax.set(xscale="log", yscale="log", xlabel="steps", ylabel="loss of the batch", ylim=(0.03, 4))
     return figure
+
+
+def draw_kernels(row: NDArray, kernels: NDArray, name: str) -> None:
+    for ax, kernel in zip(row, kernels, strict=True):
+        ax.imshow(kernel, cmap=SIGNED, vmin=-0.6, vmax=0.6)
+        show_nothing(ax, "")
+    row[0].set_ylabel(name, rotation=0, ha="right", va="center")
 
 
 def maps(model: Sequential) -> Figure:
