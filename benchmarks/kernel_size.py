@@ -199,7 +199,7 @@ def draw_kernels(results: dict) -> plt.Figure:
     figure = plt.figure(figsize=(9.6, 0.3 + 0.63 * len(names)), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1))
     left.suptitle("kernels after training", fontsize="medium")
-    right.suptitle("less what they were before", fontsize="medium")
+    right.suptitle("what training has added", fontsize="medium")
     halves = [half.subplots(len(names), shown) for half in (left, right)]
     for name, before, after in zip(names, *halves, strict=True):
         learned = np.array(next(r["kernels"] for r in results["runs"] if r["network"] == name))
@@ -257,6 +257,7 @@ def main() -> None:
     done = {(run["network"], run["seed"]) for run in results["runs"]}
 
     def keep() -> None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=None, ensure_ascii=False))
 
     if not results["networks"]:

@@ -18,7 +18,7 @@ small = st.integers
 
 @st.composite
 def array(draw, shape, dtype, positive=False):
-    """Values in halves from -8 to 8, in C order, channels-last, reversed, with gaps or read-only."""
+    """Halves from -8 to 8, in C order, channels-last, reversed, with gaps or read-only."""
     rng = np.random.default_rng(draw(SEED))
     values = (rng.integers(1 if positive else -16, 17, shape) / 2).astype(dtype)
     kind = draw(st.sampled_from(["plain", "last", "reversed", "gaps", "read-only"]))
@@ -57,7 +57,9 @@ def convolution(draw, name, dtype):
     kh, kw = draw(small(1, 4)), draw(small(1, 4))
     stride, dilation = draw(pair(1, 3)), draw(pair(1, 2))
     padding = draw(
-        pair(0, 2) | st.sampled_from(["same", "valid"]) | st.tuples(*[st.tuples(small(0, 2), small(0, 2))] * 2)
+        pair(0, 2)
+        | st.sampled_from(["same", "valid"])
+        | st.tuples(*[st.tuples(small(0, 2), small(0, 2))] * 2)
     )  # fmt: skip
     extent = [(k - 1) * d + 1 for k, d in zip((kh, kw), both(dilation), strict=True)]
     ih, iw = (draw(small(least, least + 9)) for least in extent)
@@ -162,7 +164,8 @@ def norm(draw, name, dtype):
     kind = name.removesuffix("_backward")
     group = [groups] if kind == "group_norm" else []
     if name == "batch_norm":
-        return [x, gamma, beta, draw(array((C,), dtype)), draw(array((C,), dtype, True))], [], options
+        mean, variance = draw(array((C,), dtype)), draw(array((C,), dtype, True))
+        return [x, gamma, beta, mean, variance], [], options
     if name == "batch_norm_train":
         return [x, gamma, beta], [], options
     if name == kind:
@@ -233,7 +236,8 @@ def loss(draw, name, dtype):
         return [outputs, labels], [], weights | more
     if name == "binary_cross_entropy":
         targets = np.random.default_rng(draw(SEED)).integers(0, 2, (N, C)).astype(dtype)
-        return [outputs, targets], [], weights | {"pos_weight": draw(st.none() | array((C,), dtype, True))}
+        weights["pos_weight"] = draw(st.none() | array((C,), dtype, True))
+        return [outputs, targets], [], weights
     delta = {"delta": draw(st.sampled_from([0.5, 1.0, 3.0]))} if name == "huber" else {}
     return [outputs, draw(array((N, C), dtype))], [], weights | delta
 
@@ -258,11 +262,13 @@ FAMILIES = {
     border: ("pad2d", "pad2d_backward"),
     enlargement: ("upsample2d", "upsample2d_backward"),
     norm: (
-        "batch_norm", "batch_norm_train", "batch_norm_backward", "group_norm", "group_norm_backward",
+        "batch_norm", "batch_norm_train", "batch_norm_backward",
+        "group_norm", "group_norm_backward",
         "layer_norm", "layer_norm_backward",
     ),
     elementwise: (
-        "add", "relu", "relu_backward", "leaky_relu", "leaky_relu_backward", "gelu", "gelu_backward",
+        "add", "relu", "relu_backward", "leaky_relu", "leaky_relu_backward",
+        "gelu", "gelu_backward",
         "silu", "silu_backward", "sigmoid", "sigmoid_backward", "tanh", "tanh_backward",
     ),
     rows: ("softmax", "softmax_backward", "log_softmax", "log_softmax_backward"),

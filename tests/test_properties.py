@@ -1,4 +1,4 @@
-"""Every operation on whatever hypothesis draws: as the plain one, inputs untouched, bits repeated."""
+"""Every operation on what hypothesis draws: as the plain one, inputs untouched, bits repeated."""
 
 import numpy as np
 import pytest
