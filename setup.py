@@ -1,7 +1,13 @@
 """The compiled half of fastconv; everything else is declared in pyproject.toml.
 
 Flags are the platform's baseline: the instruction sets live in target regions of the files under
-fastconv/_core/ukernels and are chosen at run time.  FASTCONV_NO_OPENMP=1 builds without threads.
+fastconv/_core/ukernels and are chosen at run time.  Variables ask for builds of another kind;
+docs/contributing.md says what to do with them.
+
+    FASTCONV_NO_OPENMP=1                    without threads
+    FASTCONV_SANITIZE=address,undefined     watched by the compiler's sanitizers, or by `thread`
+    FASTCONV_DEBUG=1                        every check that Cython has
+    FASTCONV_COVERAGE=1                     tells coverage.py the lines of .pyx files that ran
 """
 
 import os
@@ -16,6 +22,24 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 CORE = "fastconv/_core"
+SANITIZE, DEBUG, COVERAGE = (os.environ.get(f"FASTCONV_{v}") for v in (
+    "SANITIZE", "DEBUG", "COVERAGE"))
+
+CHECKED = SANITIZE or DEBUG or COVERAGE
+
+# Nobody reads errno, and a square root that sets it is no vector instruction.  The loops that take
+# the time are the leaves'; more than -O2 only makes the others longer.
+FLAGS = ["-fno-math-errno"]
+FLAGS += ["-g"] if CHECKED else ["-g0", "-fno-asynchronous-unwind-tables"]
+LINK = ["-Wl,--strip-all"] if sys.platform == "linux" and not CHECKED else []
+if SANITIZE:
+    FLAGS += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
+    LINK += [f"-fsanitize={SANITIZE}"]
+
+DIRECTIVES = {"linetrace": True} if COVERAGE else {}
+if DEBUG:
+    DIRECTIVES |= {"boundscheck": True, "wraparound": True, "nonecheck": True,
+                   "overflowcheck": True, "cdivision": False}
 
 
 def compiles(compiler, flags):
@@ -41,23 +65,35 @@ class build_with_openmp(build_ext):
         super().build_extensions()
 
 
+def undirected(path):
+    """A copy in which the first line, directives that would win over DIRECTIVES, says nothing."""
+    copy = Path("build", "debug", Path(path).name)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    first, rest = Path(path).read_text().split("\n", 1)
+    text = f"#\n{rest}" if first.startswith("# cython:") else f"{first}\n{rest}"
+    if not copy.exists() or copy.read_text() != text:
+        copy.write_text(text)
+    return str(copy)
+
+
 def extension(path):
     name = Path(path).stem
     leaves = sorted(glob(f"{CORE}/ukernels/*.c")) if name == "isa" else []
-    return Extension(
+    headers = "*.h" if leaves else "ukernels.h"
+    module = Extension(
         f"fastconv._core.{name}",
-        [path, *leaves],
-        include_dirs=[np.get_include(), CORE],
+        [undirected(path) if DEBUG else path, *leaves],
+        include_dirs=[np.get_include(), CORE, "."],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
-                       ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION")],
-        # Nobody reads errno, and a square root that sets it is no vector instruction.  The loops
-        # that take the time are the leaves'; more than -O2 only makes the others longer.
-        extra_compile_args=["-O3" if leaves else "-O2", "-g0", "-fno-math-errno",
-                            "-fno-asynchronous-unwind-tables"],
-        extra_link_args=["-Wl,--strip-all"] if sys.platform == "linux" else [],
+                       ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION"),
+                       *([("CYTHON_TRACE_NOGIL", "1")] if COVERAGE else [])],
+        extra_compile_args=[*FLAGS, "-O1" if CHECKED else "-O3" if leaves else "-O2"],
+        extra_link_args=LINK,
         libraries=["m"] if os.name == "posix" else [],
-        depends=sorted(glob(f"{CORE}/*.pxd") + glob(f"{CORE}/ukernels/*.h")),
+        depends=sorted(glob(f"{CORE}/*.pxd") + glob(f"{CORE}/ukernels/{headers}")),
     )
+    module.cython_directives = DIRECTIVES
+    return module
 
 
 setup(

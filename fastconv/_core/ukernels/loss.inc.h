@@ -6,8 +6,8 @@ FC_INLINE V FC_N(log1p)(V z)
 {
     const V s = z / (z + 2), square = s * s;
     const int most = sizeof(T) == 4 ? 7 : 16;
-    V y = (V){0} + (T)1 / (2 * most + 1);
-    for (int i = most - 1; i >= 0; i--) y = y * square + (T)1 / (2 * i + 1);
+    V y = (V){0} + (T)1 / (T)(2 * most + 1);
+    for (int i = most - 1; i >= 0; i--) y = y * square + (T)1 / (T)(2 * i + 1);
     return 2 * s * y;
 }
 

@@ -27,7 +27,7 @@ FC_INLINE void P(narrow)(uint8_t *dst, P(ivec) x)
     typedef uint8_t all __attribute__((vector_size(LANES * sizeof(T))));
     all order = {0};
     FC_UNROLL
-    for (int l = 0; l < LANES; l++) order[l] = (uint8_t)(l * sizeof(T));
+    for (int l = 0; l < LANES; l++) order[l] = (uint8_t)(l * (int)sizeof(T));
     const all low = __builtin_shuffle((all)x, order);
     __builtin_memcpy(dst, &low, LANES);
 #endif
