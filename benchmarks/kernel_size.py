@@ -178,12 +178,12 @@ def draw_accuracy(results: dict) -> plt.Figure:
             colour = "tab:orange" if "depthwise" in name else "tab:blue"
             ax.plot([at, at], [values.min(), values.max()], color=colour, lw=1.2, alpha=0.6)
             ax.plot(at, values.mean(), "o", color=colour)
-            right = name != "7x7"
-            ax.annotate(name, (at, values.mean()), xytext=(7 if right else -7, -3),
+            right = name != "7x7"  # which has nothing but an edge to its right
+            ax.annotate(name, (at, values.mean()), xytext=(7 if right else -7, 4 if right else -11),
                         textcoords="offset points", fontsize=9,
                         ha="left" if right else "right")  # fmt: skip
         ax.set_xscale("log")
-        ax.set_xlim(ax.get_xlim()[0] / 1.15, ax.get_xlim()[1] * 1.5)
+        ax.set_xlim(ax.get_xlim()[0] / 1.15, ax.get_xlim()[1] * 2)
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
