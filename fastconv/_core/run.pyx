@@ -96,7 +96,8 @@ cdef object make_gradient_plan(const Key* key):
 
 cdef bint is_pointwise(const Geometry* g) noexcept:
     """A 1x1 kernel that meets every pixel once: it does not see rows or columns."""
-    return g.KH * g.KW == 1 and g.stride_h * g.stride_w == 1 and (
+    # (A product of huge strides could wrap around to 1.)
+    return g.KH == g.KW == g.stride_h == g.stride_w == 1 and (
         g.pad_t + g.pad_b + g.pad_l + g.pad_r == 0)
 
 
