@@ -134,8 +134,8 @@ x = ones(2, 64, 512, 512)
 calls = [lambda: fastconv.max_pool2d(x, 63, stride=1, padding=31)]
 """,
     "elementwise": """
-x = ones(3 << 24)
-calls = [lambda: fastconv.gelu(x), lambda: fastconv.tanh(x)]
+x = np.ones(3 << 24)
+calls = [lambda: fastconv.gelu(x)]
 """,
 }
 

@@ -67,6 +67,7 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path, count, rng):
     began = time.perf_counter()
     whole = start(TRAINS, tmp_path / "whole", EPOCHS).communicate()[0]
     duration = time.perf_counter() - began
+    total = 0
     for number in range(count(3, 30)):
         path = tmp_path / f"part {number}"
         kills = 0
@@ -84,7 +85,10 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path, count, rng):
         assert ended == whole, f"after {kills} kills"
         lines = path.with_suffix(".csv").read_text().splitlines()
         assert [line.split(",")[0] for line in lines] == ["epoch", *map(str, range(1, EPOCHS + 1))]
-        assert kills
+        total += kills
+        if kills == 0:  # the machine has become faster
+            duration /= 2
+    assert total
     assert not [path for path in tmp_path.iterdir() if path.suffix not in (".npz", ".csv")]
 
 
