@@ -6,6 +6,7 @@ marker ``long`` keeps a test out of short runs altogether. Both kinds of run dra
 each time. ``--hypothesis-seed N`` draws others, and the last lines say which were drawn.
 """
 
+import signal
 from collections.abc import Callable
 
 import hypothesis
@@ -27,6 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell's background job ignores Ctrl-C, and so would the processes that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "long: runs with --long only")
     hypothesis.settings.load_profile("long" if config.getoption("--long") else "short")
     if config.getoption("--hypothesis-seed", None) is None:
