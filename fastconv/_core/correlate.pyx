@@ -231,6 +231,8 @@ cdef void sweep(
     cdef const Plan* p = run.p
     cdef const Axis* h = &p.h[ph]
     cdef const Axis* w = &p.w[pw]
+    # The first and last valid tap of each of the phase's rows.
+    cdef const Py_ssize_t* valid = p.valid + 2 * ph * p.h[0].n
     cdef Py_ssize_t width = lanes.nr * p.vf, size = p.itemsize
     cdef Py_ssize_t entry = ((lanes.nr - 1) * p.n_w + pw) * p.n_columns + task.column_block
     cdef Py_ssize_t index, at
@@ -264,24 +266,25 @@ cdef void sweep(
         t.stream = False
         if first and not starts:
             # No tap is valid for every column: begin with the bias alone.
-            run_part(p, task, h, w, &all, ci_len, src, dst, lanes, &t)
+            run_part(p, task, h, w, valid, &all, ci_len, src, dst, lanes, &t)
             t.accumulate, t.lane_bias = True, NULL
         for at in range(tile.part0, tile.part1):
             alone = last and starts and tile.part1 - tile.part0 == 1
             t.relu = run.relu and alone
             # What is added to soon stays in the caches.
             t.stream = run.streams and alone and p.dst_scratch == 0
-            run_part(p, task, h, w, &p.parts[at], ci_len, src, dst, lanes, &t)
+            run_part(p, task, h, w, valid, &p.parts[at], ci_len, src, dst, lanes, &t)
             t.accumulate, t.lane_bias = True, NULL
         if run.relu and last and not t.relu:
             t.relu, t.stream = True, False
-            run_part(p, task, h, w, &all, ci_len, src, dst, lanes, &t)
+            run_part(p, task, h, w, valid, &all, ci_len, src, dst, lanes, &t)
     # end: index
 
 
 cdef void run_part(
-    const Plan* p, const Task* task, const Axis* h, const Axis* w, const Part* part,
-    Py_ssize_t ci_len, const Image* src, const Image* dst, const Lanes* lanes, fc_tile* whole
+    const Plan* p, const Task* task, const Axis* h, const Axis* w, const Py_ssize_t* valid,
+    const Part* part, Py_ssize_t ci_len, const Image* src, const Image* dst, const Lanes* lanes,
+    fc_tile* whole
 ) noexcept nogil:
     """One part of a column tile, down all rows and images of the task."""
     cdef Py_ssize_t a_off[FC_MAX_MR]
@@ -289,7 +292,6 @@ cdef void run_part(
     cdef Py_ssize_t columns = part.j1 - part.j0, size = p.itemsize
     cdef Py_ssize_t i0 = min(task.b0, h.n), i1 = min(task.b1, h.n)
     cdef Py_ssize_t n, i, j, q, joined, rows = 0, t0, t1
-    cdef const Py_ssize_t* valid = p.valid + 2 * (h - p.h) * p.h[0].n
     cdef fc_tile_fn run = NULL
     cdef fc_tile t = whole[0]
     t.a_off, t.c_off = a_off, c_off
