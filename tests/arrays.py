@@ -91,16 +91,34 @@ def _last_axis_first(array: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, -1, 0)), 0, -1)
 
 
+def _channels_of_more(array: np.ndarray) -> np.ndarray:
+    """Channels-last, some of the channels of an array that has more."""
+    if array.ndim < 3:
+        return _cropped(array)
+    return np.moveaxis(_cropped(np.moveaxis(array, -3, -1)), -1, -3)
+
+
+def _channels_last_backwards(array: np.ndarray) -> np.ndarray:
+    """Channels-last, the last column first."""
+    if array.ndim < 3:
+        return array
+    return in_order(array[..., ::-1], "channels_last")[..., ::-1]
+
+
 LAYOUTS = {
     "fortran": np.asfortranarray,
     "sliced": _sliced,
     "cropped": _cropped,
+    "channels of more": _channels_of_more,
+    "channels-last, backwards": _channels_last_backwards,
     "negative strides": _negative,
     "last axis first": _last_axis_first,
     "unaligned": _unaligned,
     "byte-swapped": lambda array: array.astype(array.dtype.newbyteorder()),
     "read-only": _read_only,
 }
+# Those whose gaps are NaN, which only floats have.
+WITH_GAPS = ("sliced", "cropped", "channels of more")
 
 
 # -- comparison ------------------------------------------------------------------------------------

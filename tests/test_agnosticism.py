@@ -12,6 +12,7 @@ import pytest
 from arrays import (
     LAYOUTS,
     ORDERS,
+    WITH_GAPS,
     assert_same,
     assert_same_bits,
     in_order,
@@ -271,6 +272,9 @@ LAYOUT_PROBLEMS = [
     Problem(1, 4, 13, 12, 6, 3, 3, (2, 2), "same", (2, 1), 2),
     Problem(2, 1, 10, 18, 6, 5, 5, padding=2),
     Problem(2, 32, 7, 15, 3, 3, 3, padding=1),
+    Problem(2, 20, 5, 19, 24, 3, 3),
+    Problem(2, 16, 9, 8, 16, 2, 5, (1, 2), (0, 2)),
+    Problem(2, 24, 7, 9, 16, 3, 3, padding=1, groups=4),
 ]
 
 
@@ -290,7 +294,7 @@ def test_layouts(problem, layout, rng):
                 if changed in (argument, "every argument")
                 else array
                 for argument, array in arrays.items()
-                if array.dtype.kind == "f" or layout not in ("sliced", "cropped")
+                if array.dtype.kind == "f" or layout not in WITH_GAPS
             }
             moved = {**arrays, **moved}
             for i, (got, wanted) in enumerate(

@@ -70,8 +70,7 @@ cdef int plan_correlate(Plan* p, int width, bint packs, bint dst_planar) except 
         packs = True
     if packs and shares_sets(p, p.pitch * p.w[0].stride):
         p.pitch += CACHE_LINE // p.itemsize
-    p.merged = (p.n_ci == 1 and p.pitch == p.CI and (packs or p.G == 1)
-                and contiguous_taps(p.w, p.n_w))
+    p.neighbours = neighbouring_taps(p.w, p.n_w)
     cut_tasks(p, packs, dst_planar)
     cut_columns(p)
     order_kernel(p)
@@ -141,7 +140,7 @@ cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
     p.n_tasks = tasks * p.n_splits
 
 
-cdef bint contiguous_taps(const Axis* axes, int count) noexcept nogil:
+cdef bint neighbouring_taps(const Axis* axes, int count) noexcept nogil:
     cdef int i
     for i in range(count):
         if axes[i].taps > 1 and axes[i].offset_step != 1:
@@ -246,7 +245,7 @@ cdef void sweep(
     t.b = panel + (p.phase_row[ph * p.n_w + pw] + ci0 * h.taps * w.taps) * width * size
     t.a_t, t.a_k = h.offset_step * src.sh, 1
     t.b_t, t.b_k = w.taps * ci_len * width, width
-    if p.merged:
+    if is_one_run(p, src, ci_len):
         t.a_u = t.b_u = 0
     else:
         t.a_u, t.b_u = w.offset_step * src.sw, ci_len * width
@@ -281,6 +280,11 @@ cdef void sweep(
     # end: index
 
 
+cdef inline bint is_one_run(const Plan* p, const Image* src, Py_ssize_t ci_len) noexcept nogil:
+    """Whether (u, ci) is one run of the source: its pixels may have more channels than these."""
+    return p.neighbours and src.sw == ci_len
+
+
 cdef void run_part(
     const Plan* p, const Task* task, const Axis* h, const Axis* w, const Py_ssize_t* valid,
     const Part* part, Py_ssize_t ci_len, const Image* src, const Image* dst, const Lanes* lanes,
@@ -297,7 +301,7 @@ cdef void run_part(
     t.a_off, t.c_off = a_off, c_off
     t.a_n, t.b_n, t.c_n = h.stride * src.sh, 0, h.step * dst.sh
     t.b = <const char*>whole.b + part.u0 * ci_len * lanes.nr * p.vf * size
-    if p.merged:
+    if is_one_run(p, src, ci_len):
         t.nu, t.nk = 1, (part.u1 - part.u0) * ci_len
     else:
         t.nu, t.nk = part.u1 - part.u0, ci_len

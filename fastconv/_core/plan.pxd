@@ -38,7 +38,7 @@ cdef struct Plan:
     Py_ssize_t ci_block, n_ci       # reduced channels per sweep
     Py_ssize_t pitch                # from one packed pixel of them to the next
     bint padded                     # the source is packed between zero columns
-    bint merged                     # (u, ci) is one contiguous run of the source
+    bint neighbours                 # the taps of a row are neighbouring pixels
     Py_ssize_t images, rows, columns  # extent of a task: images, base rows, base columns
     Py_ssize_t joined               # images whose rows share a tile
     Py_ssize_t n_images, n_rows, n_columns, n_splits   # tasks: x G
