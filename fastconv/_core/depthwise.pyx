@@ -26,11 +26,12 @@ the first to see are asked for.
 """
 
 from fastconv._core.geometry cimport Axis, most_see_the_border
-from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_tile
+from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile
 from fastconv._core.pack cimport Image, spread_table
 from fastconv._core.plan cimport (
     ENOUGH_TASKS, PACKED_LANES, SCRATCH_BYTES, TASK_WORK, ColumnTile, Lanes, Plan, ceil_div,
-    cut_columns, cut_lanes, destination_pixels, order_kernel, source_elements, split_lanes)
+    cut_columns, cut_lanes, destination_pixels, lanewise_leaves, order_kernel, source_elements,
+    split_lanes)
 from fastconv._core.task cimport (
     Run, Task, lanes_end, pack_source, run_tasks, scratch_bytes, scratch_image, unpack_task,
     write_planes)
@@ -45,7 +46,9 @@ cdef Py_ssize_t ASKED_BYTES = 8192
 
 # ---- the plan -----------------------------------------------------------------------------------
 
-cdef int plan_depthwise(Plan* p, bint src_planar, bint dst_planar) except -1:
+cdef int plan_depthwise(
+    Plan* p, const fc_leaves* wide, bint src_planar, bint dst_planar
+) except -1:
     """Lanes are the channels of both sides, rows of the tile are pixels.
 
     A tile's pixels all see the same taps, so nothing is packed between zeros, unless most
@@ -53,6 +56,12 @@ cdef int plan_depthwise(Plan* p, bint src_planar, bint dst_planar) except -1:
     """
     cdef Py_ssize_t width
     cdef bint packs
+    p.spread.CI, p.spread.CO = p.CI, p.CO
+    p.cost *= 4 if p.CI * p.CO == 1 else 2       # each product loads its own vector
+    p.G, p.CO = 1, p.G * p.CO
+    p.leaves = lanewise_leaves(wide, p.CO)
+    p.vf = p.leaves.vf
+    p.V = ceil_div(p.CO, p.vf)
     p.n_lanes = cut_lanes(p.leaves, p.V, p.CO, <int>min(p.V, FC_LANEWISE_NR), &p.lanes)
     fill_last_lanes(p)
     width = p.lanes[0].nr * p.vf

@@ -5,6 +5,8 @@ cdef extern from "ukernels/ukernels.h" nogil:
         FC_MAX_MR
         FC_MAX_NR
         FC_LANEWISE_NR
+        FC_SLIDE
+        FC_LONG_SLIDE
         FC_MAX_TIERS
         FC_ROOF_FMAS
         FC_ADD

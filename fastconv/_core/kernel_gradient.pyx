@@ -34,12 +34,13 @@ from libc.string cimport memcpy, memset
 from fastconv._core.caches cimport L2_BYTES
 from fastconv._core.geometry cimport (
     Axis, Geometry, end_of_run, end_valid, first_valid, forward_axis, most_see_the_border)
-from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile, tile_of
+from fastconv._core.isa cimport (
+    FC_LANEWISE_NR, FC_MAX_MR, FC_SLIDE, fc_leaves, fc_tile, tile_of)
 from fastconv._core.pack cimport Box, Image, pack_box, spread_table
 from fastconv._core.partials cimport add_partials, partial_size
 from fastconv._core.plan cimport (
     FEW_CHANNELS, PACKED_LANES, STREAM_BYTES, Lanes, best_width, ceil_div, cheapest_leaves,
-    cut_lanes, is_lanewise, tallest_tile)
+    cut_lanes, lanewise_leaves, may_share_vectors, shared_cycles, tallest_tile)
 from fastconv._core.threads cimport interrupted, parallel_for
 
 # A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
@@ -51,6 +52,9 @@ cdef Py_ssize_t SCRATCH_BYTES = 2 * L2_BYTES
 cdef Py_ssize_t WHOLE_BYTES = 262144
 cdef Py_ssize_t ENOUGH_TASKS = 16
 cdef Py_ssize_t PARTIAL_BYTES = 4194304
+# Cycles of a step of groups that share vectors, and where rows hand theirs on.
+cdef double SHARED_STEP = 2
+cdef double FOLLOWING_STEP = 1.4
 # After so many units, whose partial kernel may be new to the system, a task asks whether to go on.
 cdef enum:
     ASK_UNITS = 16
@@ -81,17 +85,15 @@ cdef KernelGradientPlan make_kernel_plan(
     forward_axis(&p.w, IW, OW, g.KW, g.stride_w, g.pad_l, g.dil_w)
     p.cost = (<double>g.N * g.OH * g.OW * g.KH * g.KW) * g.OC * p.CI
 
-    p.lanewise = is_lanewise(g.G, p.CI, p.CO, g.KH * g.KW, p.vf)
+    p.lanewise = is_lanewise(p, leaves)
     if p.lanewise:
         p.spread.CI, p.spread.CO = p.CI, p.CO
         p.cost *= 4 if p.CI * p.CO == 1 else 2       # each product loads its own vector
         p.G, p.CO = 1, g.G * p.CO
+        leaves = lanewise_leaves(leaves, p.CO)
     else:
-        # Lower tiles read the pixels more often.
-        leaves = cheapest_leaves(
-            leaves, p.CO, p.CI if p.CI >= FEW_CHANNELS else p.CI * g.KH * g.KW, BLOCK_PIXELS,
-            BLOCK_PIXELS, 0.85)
-        p.leaves, p.vf = leaves, leaves.vf
+        leaves = channel_leaves(p, leaves)
+    p.leaves, p.vf = leaves, leaves.vf
     p.V = ceil_div(p.CO, p.vf)
     p.padded = p.CI < FEW_CHANNELS and g.KH * g.KW > 1 and (
         not p.lanewise or most_see_the_border(&p.w))
@@ -181,6 +183,33 @@ cdef KernelGradientPlan make_kernel_plan(
     p.dy_scratch = (p.images * p.rows * p.columns * min(p.split * p.lanes[0].nr, p.V) * p.vf
                     if p.packs_dy or p.packs_last else 0)
     return plan
+
+
+cdef const fc_leaves* channel_leaves(const KernelPlan* p, const fc_leaves* wide) noexcept nogil:
+    """The leaves for lanes that are a group's output channels."""
+    # Lower tiles read the pixels more often.
+    return cheapest_leaves(
+        wide, p.CO, p.CI if p.CI >= FEW_CHANNELS else p.CI * p.KH * p.KW, BLOCK_PIXELS,
+        BLOCK_PIXELS, 0.85)
+
+
+cdef bint is_lanewise(const KernelPlan* p, const fc_leaves* wide) noexcept nogil:
+    """Whether lanes meet lanes: in a depthwise convolution, or where groups share vectors in fewer
+    cycles than they take one by one."""
+    cdef const fc_leaves* leaves = channel_leaves(p, wide)
+    cdef Py_ssize_t R = p.CI * p.KH * p.KW
+    cdef double sources = <double>p.h.stride * p.w.stride, by_groups = 0, shared
+    if p.CI == p.CO == 1:
+        return p.G > 1
+    if not may_share_vectors(p.G, p.CI, p.CO, p.KH * p.KW, wide.vf):
+        return False
+    best_width(
+        leaves, ceil_div(p.CO, leaves.vf), R, CALL_STEPS, CALL_STEPS, False, True, &by_groups)
+    shared = shared_cycles(
+        lanewise_leaves(wide, p.G * p.CO), p.G * p.CO, p.CI, R,
+        FOLLOWING_STEP if p.KW == FC_SLIDE and p.w.stride == 1 else SHARED_STEP, sources)
+    # Groups one by one are packed too.
+    return shared < p.G * (by_groups + 4 * (1 + sources))
 
 
 cdef Py_ssize_t x_elements(const KernelPlan* p, Py_ssize_t images) noexcept nogil:

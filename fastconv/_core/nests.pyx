@@ -17,9 +17,14 @@ from fastconv._core.geometry cimport Axis, Geometry, forward_axis, gradient_axes
 from fastconv._core.isa cimport fc_leaves
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
-    STREAM_BYTES, CorrelationPlan, Plan, best_width, ceil_div, cheapest_leaves,
-    is_lanewise, max_taps, table, valid_rows)
-from fastconv._core.planes cimport by_pixels_is_cheaper, correlate_planes, plan_planes
+    STREAM_BYTES, CorrelationPlan, Plan, best_width, ceil_div, cheapest_leaves, lanewise_leaves,
+    max_taps, may_share_vectors, shared_cycles, table, valid_rows)
+from fastconv._core.planes cimport correlate_planes, cycles_by_pixels, plan_planes
+
+# Cycles of a step of groups that share vectors: it loads, or hands on, a vector of its own.  And of
+# a pixel: there are more calls for it.
+cdef double SHARED_STEP = 1.25
+cdef double SHARED_PIXEL = 15
 
 
 cdef CorrelationPlan make_plan(
@@ -29,7 +34,7 @@ cdef CorrelationPlan make_plan(
     cdef CorrelationPlan plan = CorrelationPlan.__new__(CorrelationPlan)
     cdef Plan* p = &plan.p
     cdef Py_ssize_t OH = g.OH, OW = g.OW, IH = g.IH, IW = g.IW, N = g.N
-    cdef double by_channels = 0
+    cdef double by_channels = 0, by_pixels
     cdef Py_ssize_t depth, run
     cdef int width
     p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
@@ -61,34 +66,46 @@ cdef CorrelationPlan make_plan(
 
     valid_rows(p)
 
-    p.lanewise = is_lanewise(g.G, p.CI, p.CO, g.KH * g.KW, p.vf)
-    if p.lanewise:
-        p.spread.CI, p.spread.CO = p.CI, p.CO
-        p.cost *= 4 if p.CI * p.CO == 1 else 2       # each product loads its own vector
-        p.G, p.CO = 1, g.G * p.CO
     run = max(p.CI * max_taps(p.w, p.n_w), 1)
     depth = max(p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
-    if not p.lanewise:
-        # The rows of a 1x1 kernel may be the whole batch, which its leaves must not follow from.
-        p.leaves = cheapest_leaves(
-            leaves, p.CO, 0 if g.KH * g.KW == 1 else p.w[0].n, depth, run, 0.95)
-        p.vf = p.leaves.vf
+    # The rows of a 1x1 kernel may be the whole batch, which its leaves must not follow from.
+    p.leaves = cheapest_leaves(
+        leaves, p.CO, 0 if g.KH * g.KW == 1 else p.w[0].n, depth, run, 0.95)
+    p.vf = p.leaves.vf
     p.V = ceil_div(p.CO, p.vf)
     width = best_width(p.leaves, p.V, p.w[0].n, depth, run, True, True, &by_channels)
-    p.pixel_lanes = g.KH * g.KW > 1 and not p.lanewise and (
-        by_pixels_is_cheaper(p, leaves, depth, by_channels))
+    by_channels *= depth
+    by_pixels = cycles_by_pixels(p, leaves, depth)
+    p.lanewise = is_lanewise(p, leaves, depth, min(by_channels, by_pixels))
+    p.pixel_lanes = not p.lanewise and by_pixels < 0.85 * by_channels
     if p.pixel_lanes:
         plan_planes(p, leaves)
     elif p.lanewise:
-        plan_depthwise(p, src_planar, dst_planar)
+        plan_depthwise(p, leaves, src_planar, dst_planar)
     else:
         plan_correlate(p, width, src_planar, dst_planar)
     if not (p.pixel_lanes or p.lanewise):
-        p.cycles = by_channels * depth * p.h[0].n * p.N * p.G + 0.5 * p.packed_size
+        p.cycles = by_channels * p.h[0].n * p.N * p.G + 0.5 * p.packed_size
     p.asks = p.itemsize * g.N * (
         <double>g.IC * g.IH * g.IW + <double>g.OC * g.OH * g.OW) >= STREAM_BYTES
     p.streams = p.asks and not p.pixel_lanes
     return plan
+
+
+cdef bint is_lanewise(
+    const Plan* p, const fc_leaves* wide, Py_ssize_t depth, double by_groups
+) noexcept nogil:
+    """Whether lanes meet lanes: in a depthwise convolution, or where groups share vectors in fewer
+    cycles than they take one by one."""
+    cdef double sources = <double>p.h[0].stride * p.w[0].stride / (p.n_h * p.n_w), shared
+    if p.CI == p.CO == 1:
+        return p.G > 1
+    if not may_share_vectors(p.G, p.CI, p.CO, p.KH * p.KW, wide.vf):
+        return False
+    shared = SHARED_PIXEL + shared_cycles(
+        lanewise_leaves(wide, p.G * p.CO), p.G * p.CO, p.CI, depth, SHARED_STEP, sources)
+    # Groups one by one are packed too.
+    return shared * p.w[0].n < p.G * (by_groups + 4 * sources * p.w[0].n)
 
 
 cdef int run_nest(

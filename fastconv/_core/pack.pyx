@@ -41,6 +41,8 @@ cdef void pack_pixels(
             from_row = src.data + (n * src.sn + box.c0 * src.sc + r * src.sh + in0 * src.sw) * size
             if src.sc == 1 and (src.sw == channels == pitch or in1 - in0 == 1):
                 memcpy(row, from_row, (in1 - in0) * channels * size)
+            elif src.sc == 1 and channels <= leaves.vf:
+                leaves.gather(row, pitch, from_row, src.sw, in1 - in0, NULL, channels, channels)
             elif src.sc == 1:
                 for x in range(in1 - in0):
                     memcpy(row + x * pitch * size, from_row + x * src.sw * size,

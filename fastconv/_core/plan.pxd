@@ -83,6 +83,11 @@ cdef const fc_leaves* cheapest_leaves(
     const fc_leaves* wide, Py_ssize_t lanes, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t run,
     double share
 ) noexcept nogil
+cdef double shared_cycles(
+    const fc_leaves* leaves, Py_ssize_t lanes, Py_ssize_t CI, double depth, double step,
+    double sources
+) noexcept nogil
+cdef const fc_leaves* lanewise_leaves(const fc_leaves* wide, Py_ssize_t lanes) noexcept nogil
 cdef Py_ssize_t cut_lanes(
     const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t count, int width, Lanes** lanes
 ) except -1
@@ -111,13 +116,11 @@ cdef inline Py_ssize_t rows_alike(
         j += 1
     return j - i
 
-cdef inline bint is_lanewise(
+cdef inline bint may_share_vectors(
     Py_ssize_t G, Py_ssize_t CI, Py_ssize_t CO, Py_ssize_t taps, int vf
 ) noexcept nogil:
-    """Whether groups are single channels, or so small that several share a vector."""
-    if G == 1 or (CI == 1 and CO == 1):
-        return G > 1
-    return taps > 1 and CO < vf and 4 * CI <= vf and 2 * G * CO >= ceil_div(G * CO, vf) * vf
+    """Whether groups are so small that several could share a vector."""
+    return G > 1 and CI * CO > 1 and taps > 1 and CO < vf and 4 * CI <= vf
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return (a + b - 1) // b

@@ -25,7 +25,8 @@ from libc.stdlib cimport calloc, free
 from fastconv._core.caches cimport L2_BYTES, L3_BYTES
 from fastconv._core.geometry cimport (
     Axis, end_of_run, end_valid, first_valid, span, valid_taps)
-from fastconv._core.isa cimport FC_MAX_NR, fc_leaves, vector_cycles
+from fastconv._core.isa cimport (
+    FC_LONG_SLIDE, FC_MAX_NR, FC_SLIDE, fc_leaves, vector_cycles)
 
 # Below this many reduced channels a part of a tile is too short a call.
 FEW_CHANNELS = 16
@@ -164,6 +165,25 @@ cdef const fc_leaves* cheapest_leaves(
     return narrow if narrow_cycles < share * wide_cycles else wide
 
 
+cdef double shared_cycles(
+    const fc_leaves* leaves, Py_ssize_t lanes, Py_ssize_t CI, double depth, double step,
+    double sources
+) noexcept nogil:
+    """Cycles of a pixel of small groups that share vectors: `depth` steps for each of these.
+
+    A step of a wide vector costs so much, with its own load, and one of a narrow vector not much
+    less; so many source pixels are spread over lanes for it.
+    """
+    step *= 0.5 + 0.5 * vector_cycles(leaves)
+    return ceil_div(lanes, leaves.vf) * (step * depth + 5 + 5 * CI * sources)
+
+
+cdef const fc_leaves* lanewise_leaves(const fc_leaves* wide, Py_ssize_t lanes) noexcept nogil:
+    """Leaves for lanes that meet lanes: of vectors that are no shorter than they must be, as a
+    vector takes its time, however short."""
+    return cheapest_leaves(wide, lanes, 0, 0, 0, 1)
+
+
 cdef Py_ssize_t cut_lanes(
     const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t count, int width, Lanes** lanes
 ) except -1:
@@ -244,6 +264,9 @@ cdef int cut_columns(Plan* p) except -1:
                             if p.lanewise and not p.padded:
                                 stop = end_of_run(w, j, end, &u0, &u1)
                         mr = tile_height(p.leaves, stop - j, nr, &joined)
+                        if p.lanewise and w.stride == w.offset_step:
+                            mr = following_height(
+                                p.leaves, stop - j, nr, w.taps if p.padded else u1 - u0, mr)
                         tile.j0, tile.j1 = j, j + mr
                         tile.part0 = n_parts
                         n_parts += cut_tile(p, w, &tile, p.parts + n_parts if round else NULL)
@@ -257,6 +280,18 @@ cdef int cut_columns(Plan* p) except -1:
             p.tiles = <ColumnTile*>table(n_tiles, sizeof(ColumnTile))
             p.parts = <Part*>table(n_parts, sizeof(Part))
     return 0
+
+
+cdef Py_ssize_t following_height(
+    const fc_leaves* leaves, Py_ssize_t rows, int nr, Py_ssize_t taps, Py_ssize_t mr
+) noexcept nogil:
+    """Rows of a lane-wise tile that lie one tap apart: mr, or so many that each can hand its
+    vectors to the next, where there are more taps than are read at once."""
+    cdef Py_ssize_t most = leaves.max_mr[nr - 1] // FC_SLIDE * FC_SLIDE
+    if rows < 2 * FC_SLIDE or taps <= FC_SLIDE or taps == FC_LONG_SLIDE:
+        return mr
+    mr = ceil_div(ceil_div(rows, ceil_div(rows, most)), FC_SLIDE) * FC_SLIDE
+    return min(mr, rows // FC_SLIDE * FC_SLIDE)
 
 
 cdef bint uses_width(const Plan* p, int nr) noexcept nogil:

@@ -18,6 +18,7 @@ A task's outputs are collected as planes in its scratch and copied (planar desti
 transposed (channels-last) into rows that no other task writes.
 """
 
+from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
 from fastconv._core.geometry cimport Axis, span
@@ -50,28 +51,26 @@ cdef struct Task:
 
 # ---- the plan -----------------------------------------------------------------------------------
 
-cdef bint by_pixels_is_cheaper(
-    const Plan* p, const fc_leaves* wide, Py_ssize_t depth, double by_channels
+cdef double cycles_by_pixels(
+    const Plan* p, const fc_leaves* wide, Py_ssize_t depth
 ) noexcept nogil:
-    """Whether pixels fill the lanes so much better than channels that packing planes pays."""
+    """Cycles of a row of a phase with pixels in the lanes, the packing of its planes included."""
     cdef Py_ssize_t columns = p.w[0].n, rows = p.h[0].n
     cdef Py_ssize_t lines = 1
     cdef Py_ssize_t V
-    cdef double by_pixels = 0, channels, pixels
+    cdef double cycles = 0
     cdef const fc_leaves* leaves = unaligned_leaves(wide, p.CO)
-    if p.w[0].stride > WIDEST_STRIDE:
-        return False
+    if p.w[0].stride > WIDEST_STRIDE or p.KH * p.KW == 1:
+        return INFINITY
     if is_flat(p, leaves.vf):
         lines = rows
         V = ceil_div(rows * flat_pitch(p), leaves.vf)
     else:
         V = ceil_div(columns, leaves.vf)
-    best_width(leaves, V, p.CO, depth, inner_run(p), False, False, &by_pixels)
-    channels = by_channels * depth
+    best_width(leaves, V, p.CO, depth, inner_run(p), False, False, &cycles)
     # A result of fewer channels than lanes is turned value by value.
-    pixels = by_pixels * depth / lines + columns * (
+    return cycles * depth / lines + columns * (
         0.5 * p.CI * p.h[0].stride * p.w[0].stride + p.CO)
-    return pixels < 0.85 * channels
 
 
 cdef Py_ssize_t inner_run(const Plan* p) noexcept nogil:

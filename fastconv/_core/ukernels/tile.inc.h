@@ -7,33 +7,37 @@
  * pixels, strided pixels, pixels of several images, taps of a kernel.
  */
 
-/* Whether neighbouring rows of a lane-wise tile lie one tap apart, so that they share vectors. */
-FC_INLINE int FC_N(rows_overlap)(const fc_tile *t, int MR)
+/* The taps of a lane-wise tile whose rows share vectors, if they are a number that `slide` takes:
+ * negative where neighbouring rows lie two taps apart, not one, and 0 if they share none. */
+FC_INLINE int FC_N(sliding_taps)(const fc_tile *t, int MR)
 {
-    for (int p = 1; p < MR; p++)
-        if (t->a_off[p] - t->a_off[p - 1] != t->a_k) return 0;
-    return 1;
+    const ptrdiff_t apart = t->a_off[1] - t->a_off[0];
+    if (t->nk != FC_SLIDE && t->nk != FC_LONG_SLIDE) return 0;
+    for (int p = 2; p < MR; p++)
+        if (t->a_off[p] - t->a_off[p - 1] != apart) return 0;
+    return apart == t->a_k ? (int)t->nk : apart == 2 * t->a_k ? -(int)t->nk : 0;
 }
 
-/* A run of KW taps of a lane-wise tile whose rows overlap: each vector of `a` is read once and
- * serves KW rows.  The taps of a row are added in the order of the general loop. */
+/* A run of KW taps of a lane-wise tile whose rows lie `step` taps apart: each vector of `a` is read
+ * once and serves several rows.  The taps of a row are added in the order of the general loop. */
 FC_INLINE void FC_N(slide)(V acc[FC_MAX_MR][FC_MAX_NR], const T *a, ptrdiff_t a_k, const T *b,
-                           ptrdiff_t b_k, const int MR, const int NR, const int KW)
+                           ptrdiff_t b_k, const int MR, const int NR, const int KW, const int step)
 {
     FC_UNROLL
     for (int v = 0; v < NR; v++) {
-        V tap[FC_SLIDE];
+        V tap[FC_LONG_SLIDE];
         FC_UNROLL
         for (int k = 0; k < KW; k++) tap[k] = FC_N(load)(b + k * b_k + v * VF);
         const T *walk = a + v * VF;
         FC_UNROLL
-        for (int x = 0; x < MR + KW - 1; x++) {
+        for (int x = 0; x < (MR - 1) * step + KW; x++) {
             const V at = FC_N(load)(walk);
             walk += a_k;
             FC_WALK(walk);
             FC_UNROLL
             for (int k = 0; k < KW; k++)
-                if (x - k >= 0 && x - k < MR) acc[x - k][v] += at * tap[k];
+                if (x >= k && (x - k) % step == 0 && (x - k) / step < MR)
+                    acc[(x - k) / step][v] += at * tap[k];
         }
     }
 }
@@ -77,7 +81,7 @@ FC_INLINE void FC_N(follow)(V acc[FC_MAX_MR][FC_MAX_NR], const T *const row[], p
 
 /* One tile: its sum, and what is stored of it. */
 FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, const int lanewise,
-                               const int slides, const int follows)
+                               const int slide, const int follows)
 {
     V acc[FC_MAX_MR][FC_MAX_NR];
     const T *row[FC_MAX_MR];
@@ -103,12 +107,20 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
         for (ptrdiff_t iu = 0; iu < t->nu; iu++) {
             ptrdiff_t ia = it * t->a_t + iu * t->a_u;
             const T *b = (const T *)t->b + it * t->b_t + iu * t->b_u;
-            if (lanewise && MR % FC_SLIDE == 0 && follows) {
-                FC_N(follow)(acc, row, ia, b, t, MR, NR);
+            if (lanewise && MR > 2 && slide) {
+                const T *a = row[0] + ia;
+                if (slide == FC_SLIDE)
+                    FC_N(slide)(acc, a, a_k, b, b_k, MR, NR, FC_SLIDE, 1);
+                else if (slide == -FC_SLIDE)
+                    FC_N(slide)(acc, a, a_k, b, b_k, MR, NR, FC_SLIDE, 2);
+                else if (slide == FC_LONG_SLIDE)
+                    FC_N(slide)(acc, a, a_k, b, b_k, MR, NR, FC_LONG_SLIDE, 1);
+                else
+                    FC_N(slide)(acc, a, a_k, b, b_k, MR, NR, FC_LONG_SLIDE, 2);
                 continue;
             }
-            if (lanewise && MR > 2 && slides) {
-                FC_N(slide)(acc, row[0] + ia, a_k, b, b_k, MR, NR, FC_SLIDE);
+            if (lanewise && MR % FC_SLIDE == 0 && follows) {
+                FC_N(follow)(acc, row, ia, b, t, MR, NR);
                 continue;
             }
             for (ptrdiff_t ik = t->nk; ik > 0; ik--) {
@@ -199,15 +211,16 @@ FC_INLINE void FC_N(next_tile)(fc_tile *t)
         for (ptrdiff_t left = t->n; left > 0; left--, FC_N(next_tile)(t)) FC_N(one_##mr##x##nr)(t); \
     }
 #define FC_LANEWISE_TILE(mr, nr)                                                                   \
-    static FC_NOINLINE void FC_N(one_lanewise_##mr##x##nr)(const fc_tile *t, int slides,           \
+    static FC_NOINLINE void FC_N(one_lanewise_##mr##x##nr)(const fc_tile *t, int slide,            \
                                                            int follows)                            \
     {                                                                                              \
-        FC_N(tile_body)(t, mr, nr, 1, slides, follows);                                            \
+        FC_N(tile_body)(t, mr, nr, 1, slide, follows);                                             \
     }                                                                                              \
     static void FC_N(lanewise_##mr##x##nr)(fc_tile *t)                                             \
     {                                                                                              \
-        const int slides = mr > 2 && t->nk == FC_SLIDE && FC_N(rows_overlap)(t, mr);               \
-        const int follows = mr % FC_SLIDE == 0 && t->nk > FC_SLIDE && FC_N(rows_follow)(t, mr);    \
+        const int slide = mr > 2 ? FC_N(sliding_taps)(t, mr) : 0;                                  \
+        const int follows = mr % FC_SLIDE == 0 && !slide && t->nk > FC_SLIDE                       \
+                            && FC_N(rows_follow)(t, mr);                                           \
         for (ptrdiff_t left = t->n; left > 0; left--, FC_N(next_tile)(t))                          \
-            FC_N(one_lanewise_##mr##x##nr)(t, slides, follows);                                    \
+            FC_N(one_lanewise_##mr##x##nr)(t, slide, follows);                                     \
     }

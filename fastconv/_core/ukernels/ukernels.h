@@ -14,7 +14,8 @@ enum {
     FC_MAX_MR = 14,  /* rows of the largest register tile, any tier            */
     FC_MAX_NR = 4,   /* vectors in a row of the widest register tile, any tier */
     FC_LANEWISE_NR = 2, /* vectors in a row of the widest lane-wise tile       */
-    FC_SLIDE = 3,       /* neighbouring taps whose rows share vectors (lane-wise)   */
+    FC_SLIDE = 3,       /* rows that hand vectors on, taps read at once (lane-wise) */
+    FC_LONG_SLIDE = 5,  /* or so many taps                                        */
     FC_ROOF_FMAS = 12,  /* chains of the loop that measures the peak              */
     FC_MAX_TIERS = 4 /* tiers that one processor may run                      */
 };
@@ -66,8 +67,10 @@ typedef void (*fc_transpose_fn)(void *dst, ptrdiff_t dst_row, const ptrdiff_t *o
 
 /* dst[p*dst_step + i] = src[p*src_step + index[i]]  for p < pixels, i < n.
  *
- * `index` ascends and is of the type's size (int32_t for float, int64_t for double); of each pixel
- * src[0] to src[room - 1] may be read. */
+ * `index` is NULL, for i itself, or ascends, is of the type's size (int32_t for float, int64_t for
+ * double) and is read in whole vectors.  Of the pixels src[0] to src[room - 1] may be read, and what
+ * lies between them; of dst, in which the pixels ascend, all up to the last one's end may be
+ * overwritten meanwhile. */
 typedef void (*fc_gather_fn)(void *dst, ptrdiff_t dst_step, const void *src, ptrdiff_t src_step,
                              ptrdiff_t pixels, const void *index, ptrdiff_t n, ptrdiff_t room);
 
