@@ -4,6 +4,7 @@ Blind ones change bytes; the others know what they change: the fields of a zip, 
 array, the values of a JSON text, with all check sums right again.
 """
 
+import copy
 import io
 import json
 import re
@@ -89,7 +90,8 @@ def json_text(rng, data):
             other, where = options[rng.integers(len(options))]
             holder[key] = json.loads(json.dumps(other[where]))
         else:
-            holder[key] = ODD[rng.integers(len(ODD))]
+            # A copy: what holds itself is no JSON.
+            holder[key] = copy.deepcopy(ODD[rng.integers(len(ODD))])
     text = json.dumps(found)
     kind = rng.integers(20)
     if kind == 0:

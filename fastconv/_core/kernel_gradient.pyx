@@ -245,6 +245,7 @@ cdef int kernel_gradient(
     run.p, run.x, run.dy, run.partials, run.scratch = plan, x, dy, partials, scratch
     parallel_for(plan.n_tasks, team, sum_task, &run)
     add_partials(&plan.partials, partials, dkernel, team)
+    return 0
 
 
 cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:

@@ -118,3 +118,4 @@ cdef int run_nest(
         depthwise(p, src, kernel, bias, dst, relu, packed, scratch, team)
     else:
         correlate(p, src, kernel, bias, dst, relu, packed, scratch, team)
+    return 0

@@ -103,6 +103,7 @@ cdef int run_walk(
 ) except -1 nogil:
     run.walk, run.leaf = walk, leaf
     parallel_for((units(walk) + walk.each - 1) // walk.each, team, task, run)
+    return 0
 
 
 cdef fc_norm leaf_of(const Norm* run, Py_ssize_t segment, Py_ssize_t at) noexcept nogil:
@@ -400,6 +401,7 @@ cdef int find_moments(Norm* run, int team) except -1 nogil:
     """Mean and variance of every group of every table."""
     run_walk(run, &run.groups, moments_task, NULL, team)
     parallel_for(run.NT * run.G, team, statistics_task, run)
+    return 0
 
 
 cdef int find_sums(Norm* run, char* dgamma, char* dbeta, int team) except -1 nogil:
@@ -408,6 +410,7 @@ cdef int find_sums(Norm* run, char* dgamma, char* dbeta, int team) except -1 nog
     run_walk(run, &run.all, sums_task, NULL, team)
     parallel_for(run.NT, team, gradient_tables_task, run)
     add_tables(run, dgamma, dbeta)
+    return 0
 
 
 cdef int write_results(Norm* run, bint gradient, int team) except -1 nogil:
@@ -416,3 +419,4 @@ cdef int write_results(Norm* run, bint gradient, int team) except -1 nogil:
         parallel_for(run.NT, team, tables_task, run)
     run_walk(run, &run.all, results_task,
              run.leaves.norm_gradient if gradient else run.leaves.normalize, team)
+    return 0

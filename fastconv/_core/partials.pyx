@@ -29,6 +29,7 @@ cdef int add_partials(
     cdef Run run
     run.p, run.partials, run.dkernel = p, partials, dkernel
     parallel_for(p.G * ceil_div(p.rows, TASK_ROWS), team, add_task, &run)
+    return 0
 
 
 cdef void add_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
