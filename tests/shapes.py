@@ -158,6 +158,17 @@ EDGES: tuple[Problem, ...] = (
     # empty batch, alone and with everything else
     Problem(0, 3, 8, 8, 4, 3, 3),
     Problem(0, 6, 9, 7, 4, 3, 2, (2, 1), ((1, 2), (0, 1)), (1, 2), 2),
+    # pixels whose lines share sets of a cache
+    Problem(2, 512, 9, 11, 24, 1, 1),
+    Problem(1, 1024, 5, 5, 70, 1, 1, padding=1),
+    Problem(7, 1024, 17, 3, 130, 1, 1),
+    # small groups, one by one or several in a vector
+    Problem(2, 8, 9, 21, 48, 5, 5, (2, 2), 2, groups=4),
+    Problem(2, 24, 9, 33, 24, 5, 5, padding=2, groups=12),
+    Problem(3, 12, 13, 11, 18, 4, 4, (2, 2), dilation=(2, 2), groups=3),
+    # depthwise taps that are read three or five at a time, or handed on
+    Problem(2, 20, 11, 31, 20, 5, 5, (2, 2), 2, groups=20),
+    Problem(2, 33, 9, 40, 33, 7, 7, padding=3, groups=33),
     # kernel as large as the image, and larger than the image with padding
     Problem(2, 3, 5, 7, 4, 5, 7),
     Problem(2, 3, 4, 3, 5, 7, 9, padding=(3, 4)),

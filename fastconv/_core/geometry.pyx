@@ -121,6 +121,11 @@ cdef Py_ssize_t end_of_run(
     return i
 
 
+cdef bint all_inside(const Axis* axis, Py_ssize_t i0, Py_ssize_t i1) noexcept nogil:
+    """Whether outputs [i0, i1) see all taps, of which there are some."""
+    return axis.taps > 0 and first_valid(axis, 0) <= i0 and i1 <= end_valid(axis, axis.taps - 1)
+
+
 cdef bint most_see_the_border(const Axis* axis) noexcept nogil:
     """Whether fewer than half of the outputs see all taps."""
     cdef Py_ssize_t all = 0, i, t0, t1

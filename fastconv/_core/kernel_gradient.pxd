@@ -16,6 +16,8 @@ cdef struct KernelPlan:
     bint by_taps                 # rows of a tile run over (ci, kh, kw)
     bint padded                  # x is packed between zeros
     bint packs_x, packs_dy
+    bint panels                  # x is packed in panels of a tile's channels,
+    Py_ssize_t panel             # so many elements apart
     bint packs_last              # ... the blocks that read the last pixels
     bint asks                    # the next rows of x and dy are asked for while a block is summed
     Py_ssize_t unit_rows, tile_rows, n_tiles, n_units    # a unit: one tile's rows of one tap

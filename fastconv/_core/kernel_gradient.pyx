@@ -22,6 +22,9 @@ share a call, whose rows are these taps.  Small groups go the same way, with x *
 The last vector of a pixel's lanes reaches into the next pixel, whose lanes are dropped.  In dense
 memory only the last pixel lacks a next one, and only the blocks that read it are packed.
 
+With 1x1 kernels, and so many input channels that pixels share sets of the cache, x is packed in
+*panels* of a tile's rows.
+
 Pixels are cut into *chunks* by the problem's shape and the caches, never by the team; each chunk
 sums into a partial kernel (rows (ic, kh, kw), lanes) of its own, and the partial kernels are added
 in the order of the chunks.  So no two threads write one place, and the bits do not depend on the
@@ -36,7 +39,7 @@ from fastconv._core.geometry cimport (
     Axis, Geometry, end_of_run, end_valid, first_valid, forward_axis, most_see_the_border)
 from fastconv._core.isa cimport (
     FC_LANEWISE_NR, FC_MAX_MR, FC_SLIDE, fc_leaves, fc_tile, tile_of)
-from fastconv._core.pack cimport Box, Image, pack_box, spread_table
+from fastconv._core.pack cimport Box, Image, pack_box, pack_panels, spread_table
 from fastconv._core.partials cimport add_partials, partial_size
 from fastconv._core.plan cimport (
     FEW_CHANNELS, PACKED_LANES, STREAM_BYTES, Lanes, best_width, ceil_div, cheapest_leaves,
@@ -52,6 +55,11 @@ cdef Py_ssize_t SCRATCH_BYTES = 2 * L2_BYTES
 cdef Py_ssize_t WHOLE_BYTES = 262144
 cdef Py_ssize_t ENOUGH_TASKS = 16
 cdef Py_ssize_t PARTIAL_BYTES = 4194304
+# Pixels this far apart, or a multiple of it, share so few sets of the L1 cache that a pixel's lines
+# are gone before all of their channels were read.  A 1x1 kernel reads them once for all tiles.  A
+# pixel of a panel is worth copying for so many vector multiply-adds.
+cdef Py_ssize_t PANEL_BYTES = 2048
+cdef Py_ssize_t PANEL_STEPS = 240
 # Cycles of a step of groups that share vectors, and where rows hand theirs on.
 cdef double SHARED_STEP = 2
 cdef double FOLLOWING_STEP = 1.4
@@ -116,27 +124,38 @@ cdef KernelGradientPlan make_kernel_plan(
         width = <int>min(p.V, FC_LANEWISE_NR)
     p.cycles = cycles * N * OH * OW * p.G * (1 if p.by_taps else p.KH * p.KW)
     p.n_lanes = cut_lanes(leaves, p.V, p.CO, width, &p.lanes)
+    most = tallest_tile(leaves, p.lanes, p.n_lanes)
+    p.n_tiles = ceil_div(p.unit_rows, most)
+    p.tile_rows = ceil_div(p.unit_rows, p.n_tiles)
+    p.n_tiles = ceil_div(p.unit_rows, p.tile_rows)
+    p.n_units = p.n_tiles if p.by_taps else p.n_tiles * p.KH * p.KW
+    p.panels = (g.KH * g.KW == g.stride_h * g.stride_w == 1
+                and p.CO <= p.CI and g.IC * itemsize % PANEL_BYTES == 0)
+    p.packs_x |= p.panels
+    p.packs_dy |= p.panels and g.OC * itemsize % PANEL_BYTES == 0
     # A lane-wise task packs the channels of its lanes and no others.
     p.split = 1
+    if p.panels:
+        p.split = ceil_div(PANEL_STEPS, p.lanes[0].nr * p.tile_rows * p.KH * p.KW)
     if p.lanewise:
         p.split = max(PACKED_LANES // (p.lanes[0].nr * p.vf), 1)
         if (OW - 1) * p.w.stride + (p.KW - 1) * p.w.offset_step + 1 <= WHOLE_BYTES // (
                 p.V * p.vf * itemsize * (p.h.stride + (p.KH - 1) * p.h.offset_step)):
             p.split = p.n_lanes     # whole pixels are one copy a row
     # Shared operands that no cache holds are asked for in time.
-    p.asks = not (p.packs_x or p.packs_dy) and p.G == 1 and p.h.stride <= p.KH and (
+    p.asks = not (x_planar or dy_planar) and p.G == 1 and p.h.stride <= p.KH and (
+        p.panels or not (p.packs_x or p.packs_dy)) and (
         itemsize * g.N * (<double>g.IC * IH * IW + <double>g.OC * OH * OW) >= STREAM_BYTES)
     p.x_channels = p.CI
     if p.lanewise:
         p.x_channels *= min(p.split * p.lanes[0].nr, p.V) * p.vf
-    most = tallest_tile(leaves, p.lanes, p.n_lanes)
-    p.n_tiles = ceil_div(p.unit_rows, most)
-    p.tile_rows = ceil_div(p.unit_rows, p.n_tiles)
-    p.n_tiles = ceil_div(p.unit_rows, p.tile_rows)
-    p.n_units = p.n_tiles if p.by_taps else p.n_tiles * p.KH * p.KW
+    elif p.panels:
+        p.x_channels = p.n_tiles * p.tile_rows
 
     # Blocks of pixels.
     enough = BLOCK_PIXELS
+    if p.panels:
+        enough = max(min(enough, L2_BYTES // 4 // (p.CI * itemsize)), BLOCK_PIXELS // 4)
     if p.G * R * p.V * p.vf * itemsize > L2_BYTES // 2:
         enough *= 4      # each block reads and writes a partial kernel that no L2 cache holds
     p.columns = max(OW, 1)
@@ -178,6 +197,7 @@ cdef KernelGradientPlan make_kernel_plan(
     p.x_scratch = 0
     if p.packs_x or (p.lanewise and p.packs_last):
         p.x_scratch = x_elements(p, p.images) + FC_LANEWISE_NR * p.vf
+    p.panel = x_elements(p, p.images) // p.n_tiles
     if p.spread.index != NULL and x_planar:
         p.row_scratch = IW * g.IC
     p.dy_scratch = (p.images * p.rows * p.columns * min(p.split * p.lanes[0].nr, p.V) * p.vf
@@ -253,7 +273,7 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
     cdef Run* run = <Run*>context
     cdef const KernelPlan* p = run.p
     cdef Py_ssize_t part, split, g, chunk, at, block, size = p.itemsize
-    cdef Py_ssize_t lanes0, lanes1
+    cdef Py_ssize_t lanes0, lanes1, first, end
     cdef Image x, dy
     cdef Block pixels
     cdef char* scratch = run.scratch + thread * kernel_scratch_bytes(p)
@@ -278,6 +298,13 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
             # The nest adds a lane's channel.
             pack_x(run, &pixels, p.lanes[lanes0].c0, lanes_end(p, lanes1), scratch, &x)
             x.data -= p.lanes[lanes0].c0 * size
+        elif p.panels:
+            # Those of the task's units.
+            first = part * p.units // (p.KH * p.KW) * p.tile_rows
+            end = min((part + 1) * p.units, p.n_units) - 1
+            end = min((end // (p.KH * p.KW) + 1) * p.tile_rows, p.CI)
+            pack_x(run, &pixels, g * p.CI + first, g * p.CI + end, scratch, &x)
+            x.data -= first // p.tile_rows * p.panel * size
         elif p.packs_x:
             pack_x(run, &pixels, g * p.CI, (g + 1) * p.CI, scratch, &x)
         else:
@@ -292,9 +319,8 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
         for block in range(lanes0, lanes1):
             if interrupted():
                 return
-            ask_ahead(run, &pixels, g, block - lanes0, lanes1 - lanes0)
-            sum_block(p, &pixels, &p.lanes[block], part, &x, &dy, partial,
-                      at > chunk * p.chunk)
+            sum_block(run, &pixels, block - lanes0, lanes1 - lanes0, &p.lanes[block], part, &x, &dy,
+                      partial, at > chunk * p.chunk)
     # end: at
 
 
@@ -311,45 +337,56 @@ cdef inline Py_ssize_t lanes_end(const KernelPlan* p, Py_ssize_t block) noexcept
 
 
 cdef void ask_ahead(
-    const Run* run, const Block* pixels, Py_ssize_t g, Py_ssize_t share, Py_ssize_t shares
+    const Run* run, const Block* pixels, Py_ssize_t share, Py_ssize_t shares
 ) noexcept nogil:
-    """Ask for a share of the rows behind this block's, which the next block will read."""
+    """Ask for a share of what lies behind a block's pixels, which the next block will read."""
     cdef const KernelPlan* p = run.p
-    cdef Py_ssize_t rows = pixels.i1 - pixels.i0
-    if not p.asks:
+    cdef Py_ssize_t rows = pixels.i1 - pixels.i0, columns = pixels.j1 - pixels.j0
+    if p.n_columns > 1:     # a 1x1 kernel's pixels are one row
+        ask(p, run.x, pixels.n0, pixels.j1 * run.x.sw, columns * run.x.sw,
+            p.w.source * run.x.sw, share, shares)
+        ask(p, run.dy, pixels.n0, pixels.j1 * run.dy.sw, columns * run.dy.sw, p.w.n * run.dy.sw,
+            share, shares)
         return
-    ask_rows(p, run.x, pixels.n0, pixels.i1 * p.h.stride + p.h.offset
-             + (p.KH - 1) * p.h.offset_step, rows * p.h.stride, p.h.source, share, shares)
-    ask_rows(p, run.dy, pixels.n0, pixels.i1, rows, p.h.n, share, shares)
+    ask(p, run.x, pixels.n0, (pixels.i1 * p.h.stride + p.h.offset
+                              + (p.KH - 1) * p.h.offset_step) * run.x.sh,
+        rows * p.h.stride * run.x.sh, p.h.source * run.x.sh, share, shares)
+    ask(p, run.dy, pixels.n0, pixels.i1 * run.dy.sh, rows * run.dy.sh, p.h.n * run.dy.sh, share,
+        shares)
 
 
-cdef void ask_rows(
-    const KernelPlan* p, const Image* image, Py_ssize_t n, Py_ssize_t row, Py_ssize_t rows,
-    Py_ssize_t all_rows, Py_ssize_t share, Py_ssize_t shares
+cdef void ask(
+    const KernelPlan* p, const Image* image, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t length,
+    Py_ssize_t end, Py_ssize_t share, Py_ssize_t shares
 ) noexcept nogil:
-    cdef Py_ssize_t r0 = max(row, 0), r1 = min(row + rows, all_rows)
-    cdef Py_ssize_t bytes = max(r1 - r0, 0) * image.sh * p.itemsize // shares
-    p.leaves.prefetch(image.data + (n * image.sn + r0 * image.sh) * p.itemsize + share * bytes,
-                      bytes)
+    """Ask for a share of `length` elements of image n, from `begin` on, that ends with `end`."""
+    cdef Py_ssize_t first = max(begin, 0)
+    cdef Py_ssize_t bytes = max(min(begin + length, end) - first, 0) * p.itemsize // shares
+    p.leaves.prefetch(image.data + (n * image.sn + first) * p.itemsize + share * bytes, bytes)
 
 
 cdef void sum_block(
-    const KernelPlan* p, const Block* pixels, const Lanes* lanes, Py_ssize_t part,
-    const Image* x, const Image* dy, char* partial, bint accumulate
+    const Run* run, const Block* pixels, Py_ssize_t block, Py_ssize_t blocks, const Lanes* lanes,
+    Py_ssize_t part, const Image* x, const Image* dy, char* partial, bint accumulate
 ) noexcept nogil:
-    """All units of a task over one block of pixels, for one block of lanes."""
-    cdef Py_ssize_t unit, first, rows, tap
+    """All units of a task over one block of pixels, for one of so many blocks of lanes."""
+    cdef const KernelPlan* p = run.p
+    cdef Py_ssize_t unit, first, rows, tap, unit0 = part * p.units
+    cdef Py_ssize_t units = min(p.units, p.n_units - unit0)
     cdef Py_ssize_t taps_of_unit = 1 if p.by_taps else p.KH * p.KW
     cdef Box seen
+    cdef Block inside
     cdef fc_tile t
     t.a_t, t.a_u, t.a_k = x.sn, p.h.stride * x.sh, p.w.stride * x.sw
     t.b_t, t.b_u, t.b_k = dy.sn, dy.sh, dy.sw
     t.lane_bias = t.row_bias = NULL
     t.lanes, t.relu, t.stream = lanes.count, False, False
     t.n, t.a_n, t.b_n, t.c_n = 1, 0, 0, 0
-    for unit in range(part * p.units, min((part + 1) * p.units, p.n_units)):
+    for unit in range(unit0, unit0 + units):
         if unit % ASK_UNITS == ASK_UNITS - 1 and interrupted():
             return
+        if p.asks:
+            ask_ahead(run, pixels, block * units + unit - unit0, blocks * units)
         first = unit // taps_of_unit * p.tile_rows
         rows = min(p.tile_rows, p.unit_rows - first)
         t.accumulate = accumulate
@@ -358,10 +395,24 @@ cdef void sum_block(
             sum_channels(p, pixels, lanes, tap, first, rows, x, dy, partial, &t)
         elif p.padded:
             seen.r0, seen.r1, seen.x0, seen.x1 = 0, p.KH, 0, p.KW
-            sum_taps(p, pixels, &seen, lanes, first, rows, x, dy, partial, &t)
+            inside = rows_inside(p, pixels, first, rows)
+            sum_taps(p, &inside, &seen, lanes, first, rows, x, dy, partial, &t)
         else:
             sum_seen_taps(p, pixels, lanes, first, rows, x, dy, partial, &t)
     # end: unit
+
+
+cdef Block rows_inside(
+    const KernelPlan* p, const Block* pixels, Py_ssize_t first, Py_ssize_t rows
+) noexcept nogil:
+    """The pixel rows of a block for which some of these rows of (ic, kh, kw) lie inside the image:
+    for the others x is zero."""
+    cdef Block inside = pixels[0]
+    cdef Py_ssize_t taps = p.KH * p.KW, last = first + rows - 1
+    if first // taps == last // taps:
+        inside.i0 = max(inside.i0, first_valid(&p.h, last % taps // p.KW))
+        inside.i1 = min(inside.i1, end_valid(&p.h, first % taps // p.KW))
+    return inside
 
 
 cdef void sum_channels(
@@ -374,13 +425,15 @@ cdef void sum_channels(
     cdef Py_ssize_t c_off[FC_MAX_MR]
     cdef Py_ssize_t i, kh = tap // p.KW, kw = tap % p.KW
     cdef Block seen = pixels[0]
+    cdef Image from_first = x[0]
+    from_first.data += (first // p.tile_rows * p.panel if p.panels else first) * p.itemsize
     seen.i0, seen.i1 = max(seen.i0, first_valid(&p.h, kh)), min(seen.i1, end_valid(&p.h, kh))
     seen.j0, seen.j1 = max(seen.j0, first_valid(&p.w, kw)), min(seen.j1, end_valid(&p.w, kw))
     for i in range(rows):
-        a_off[i] = first + i
+        a_off[i] = i
         c_off[i] = ((first + i) * p.KH * p.KW + tap) * p.V * p.vf
     t.a_off, t.c_off = a_off, c_off
-    run_tile(p, &seen, lanes, kh, kw, rows, x, dy, partial, t)
+    run_tile(p, &seen, lanes, kh, kw, rows, &from_first, dy, partial, t)
 
 
 cdef void sum_taps(
@@ -455,7 +508,7 @@ cdef void pack_x(
     cdef const Axis* w = &p.w
     cdef Box box
     box.n0, box.n1, box.c0, box.c1 = pixels.n0, pixels.n1, c0, c1
-    box.pitch = c1 - c0
+    box.pitch = p.tile_rows if p.panels else c1 - c0
     box.H, box.W = h.source, w.source
     box.r0 = pixels.i0 * h.stride + h.offset
     box.r1 = (pixels.i1 - 1) * h.stride + h.offset + (p.KH - 1) * h.offset_step + 1
@@ -464,8 +517,11 @@ cdef void pack_x(
     if not p.padded:
         box.r0, box.r1 = max(box.r0, 0), min(box.r1, h.source)
         box.x0, box.x1 = max(box.x0, 0), min(box.x1, w.source)
-    pack_box(p.leaves, p.itemsize, run.x, &box, &p.spread, scratch,
-             scratch + p.x_scratch * p.itemsize, view)
+    if p.panels:
+        pack_panels(p.leaves, p.itemsize, run.x, &box, scratch, p.panel, view)
+    else:
+        pack_box(p.leaves, p.itemsize, run.x, &box, &p.spread, scratch,
+                 scratch + p.x_scratch * p.itemsize, view)
 
 
 cdef void pack_dy(

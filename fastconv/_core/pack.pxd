@@ -23,6 +23,9 @@ cdef struct Spread:
 cdef void pack_box(
     const fc_leaves* leaves, Py_ssize_t size, const Image* src, const Box* box,
     const Spread* spread, char* scratch, char* row_scratch, Image* view) noexcept nogil
+cdef void pack_panels(
+    const fc_leaves* leaves, Py_ssize_t size, const Image* src, const Box* box, char* scratch,
+    Py_ssize_t panel, Image* view) noexcept nogil
 cdef char* spread_table(
     Py_ssize_t CI, Py_ssize_t CO, Py_ssize_t lanes, Py_ssize_t pitch, Py_ssize_t size
 ) except NULL

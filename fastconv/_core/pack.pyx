@@ -11,6 +11,9 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
 
+# Pixels whose channels are dealt out to panels before those of the next are touched.
+cdef Py_ssize_t PANEL_PIXELS = 16
+
 
 cdef void pack_pixels(
     const fc_leaves* leaves, Py_ssize_t size, const Image* src, const Box* box, char* scratch,
@@ -49,6 +52,45 @@ cdef void pack_pixels(
                            channels * size)
             else:
                 leaves.transpose(row, pitch, NULL, from_row, src.sc, channels, in1 - in0)
+        # end: r
+    # end: n
+
+
+cdef void pack_panels(
+    const fc_leaves* leaves, Py_ssize_t size, const Image* src, const Box* box, char* scratch,
+    Py_ssize_t panel, Image* view
+) noexcept nogil:
+    """Copy `box`, which lies in the image, in panels of `pitch` channels, so many elements apart;
+    `view` addresses the first of them.
+
+    A few pixels at a time: their channels come from memory once, for all panels.
+    """
+    cdef Py_ssize_t n, r, x, t, count, some, pitch = box.pitch
+    cdef Py_ssize_t columns = box.x1 - box.x0, channels = box.c1 - box.c0
+    cdef Py_ssize_t most = PANEL_PIXELS if src.sc == 1 else columns
+    cdef char* row
+    cdef const char* at
+    view.sc, view.sw = 1, pitch
+    view.sh = columns * pitch
+    view.sn = (box.r1 - box.r0) * view.sh
+    view.data = scratch - (box.n0 * view.sn + box.r0 * view.sh + box.x0 * pitch) * size
+    for n in range(box.n0, box.n1):
+        for r in range(box.r0, box.r1):
+            x = box.x0
+            while x < box.x1:
+                some = min(most, box.x1 - x)
+                row = view.data + (n * view.sn + r * view.sh + x * pitch) * size
+                at = src.data + (n * src.sn + box.c0 * src.sc + r * src.sh + x * src.sw) * size
+                for t in range((channels + pitch - 1) // pitch):
+                    count = min(pitch, channels - t * pitch)
+                    if src.sc == 1:
+                        leaves.gather(row, pitch, at, src.sw, some, NULL, count, count)
+                    else:
+                        leaves.transpose(row, pitch, NULL, at, src.sc, count, some)
+                    row += panel * size
+                    at += pitch * src.sc * size
+                x += some
+            # end: x
         # end: r
     # end: n
 

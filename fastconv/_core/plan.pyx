@@ -24,7 +24,7 @@ from libc.stdlib cimport calloc, free
 
 from fastconv._core.caches cimport L2_BYTES, L3_BYTES
 from fastconv._core.geometry cimport (
-    Axis, end_of_run, end_valid, first_valid, span, valid_taps)
+    Axis, all_inside, end_of_run, end_valid, first_valid, span, valid_taps)
 from fastconv._core.isa cimport (
     FC_LONG_SLIDE, FC_MAX_NR, FC_SLIDE, fc_leaves, vector_cycles)
 
@@ -209,7 +209,7 @@ cdef Py_ssize_t cut_tile(
     cdef Py_ssize_t u, a, b, count = 0
     cdef Py_ssize_t last_a = -1, last_b = -1
     cdef Part swap
-    if p.padded:
+    if p.padded or all_inside(w, tile.j0, tile.j1):
         if parts != NULL:
             parts[0].u0, parts[0].u1 = 0, w.taps
             parts[0].j0, parts[0].j1 = tile.j0, tile.j1
