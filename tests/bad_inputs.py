@@ -100,6 +100,7 @@ def main(families: list[str]) -> int:
     np.seterr(all="ignore")
     with open("/proc/self/maps") as maps:
         sanitized = "libasan" in maps.read()
+    longest = 10 * LONGEST if sanitized else LONGEST
     if not sanitized:
         resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM))
     cases = faults = 0
@@ -107,7 +108,7 @@ def main(families: list[str]) -> int:
         for case in FAMILIES[family]():
             cases += 1
             print(case.name, flush=True)
-            faulthandler.dump_traceback_later(LONGEST, exit=True)
+            faulthandler.dump_traceback_later(longest, exit=True)
             start = time.perf_counter()
             found = fault(case)
             faulthandler.cancel_dump_traceback_later()

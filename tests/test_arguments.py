@@ -142,10 +142,10 @@ def test_any_kind_of_integer_is_accepted(kind):
         ("max_pool2d", "size"),
     ],
 )
-@pytest.mark.parametrize("value", [2**20, 2**31 - 1, 2**31, 2**33, 2**55, 2**62, 2**63 - 1])
+@pytest.mark.parametrize("value", [2**20, 2**31 - 1, 2**31, 2**33, 2**40, 2**55, 2**62, 2**63 - 1])
 def test_huge_numbers_are_refused_or_right(operation, argument, value):
     """No product of sizes overflows unnoticed."""
-    if argument == "stride" and operation in ("conv2d", "max_pool2d") and value <= 2**33:
+    if argument == "stride" and operation in ("conv2d", "max_pool2d") and value <= 2**40:
         far_apart = call(operation, stride=100)
         assert_same(call(operation, stride=value), far_apart, value)
     else:
@@ -496,3 +496,48 @@ def test_shape_of_empty(shape):
 )
 def test_dtype_of_empty(dtype):
     refused("empty", "dtype", dtype)
+
+
+# -- what few callers meet -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "refusal, call",
+    {
+        "kernel: expected no empty": lambda: fastconv.dense(FLAT[:, :0], MATRIX[:, :0]),
+        "stride: expected a result": lambda: call("conv_transpose2d", stride=2**39),
+        "x: expected planes of at most": lambda: fastconv.max_pool2d(
+            np.broadcast_to(np.float32(0), (1, 1, 2**16, 2**16)), 2
+        ),
+        "x: expected at least one value": lambda: fastconv.batch_norm_train(
+            X[:0], BIAS[:4], BIAS[:4]
+        ),
+        "input_shape: expected at least one": lambda: fastconv.training.max_pool2d_taps_backward(
+            DY[:, :0], DY[:, :0].astype(np.uint8), (2, 0, 5, 6), 1
+        ),
+        "cannot allocate planes": lambda: fastconv.upsample2d(X[:0], 2**39),
+        "cannot allocate planes of": lambda: fastconv.upsample2d(
+            np.broadcast_to(np.float32(0), (1, 1, 2**11, 1)), 2**40
+        ),
+        "cannot allocate an array": lambda: fastconv.explain(
+            "conv2d", (2**30, 1, 2**15, 2**15), (1, 1, 1, 1)
+        ),
+    }.items(),
+    ids=id_of,
+)
+def test_rare_refusals(refusal, call):
+    with pytest.raises((ValueError, MemoryError), match=f"^{refusal}"):
+        call()
+
+
+def test_memory_that_no_window_reads():
+    """Neither channels nor rows lie densely, or an element not at a multiple of its size."""
+    apart = np.repeat(X, 2, axis=3)[..., ::2]
+    assert_same(fastconv.conv2d(apart, KERNEL), fastconv.conv2d(X, KERNEL), "columns apart")
+    record = np.zeros(X.shape, [("a", "i1"), ("x", "f4")])
+    record["x"] = X
+    assert_same(fastconv.conv2d(record["x"], KERNEL), fastconv.conv2d(X, KERNEL), "in records")
+    out = np.zeros((2, 6, 5, 6), [("a", "i1"), ("y", "f4")])["y"]
+    assert_same(fastconv.conv2d(X, KERNEL, out=out), fastconv.conv2d(X, KERNEL), "into records")
+    aligned = np.zeros((2, 6, 5, 6), [("y", "f4"), ("a", "i2"), ("b", "i2")])["y"]
+    assert_same(fastconv.conv2d(X, KERNEL, out=aligned), fastconv.conv2d(X, KERNEL), "apart")
