@@ -166,6 +166,11 @@ EDGES: tuple[Problem, ...] = (
     Problem(2, 8, 9, 21, 48, 5, 5, (2, 2), 2, groups=4),
     Problem(2, 24, 9, 33, 24, 5, 5, padding=2, groups=12),
     Problem(3, 12, 13, 11, 18, 4, 4, (2, 2), dilation=(2, 2), groups=3),
+    # few output channels
+    Problem(2, 33, 9, 7, 3, 3, 3, padding=1),
+    Problem(3, 64, 8, 9, 1, 5, 5, (2, 2), 2),
+    Problem(2, 80, 6, 11, 10, 3, 2, (1, 2), dilation=(2, 1), groups=2),
+    Problem(5, 131, 4, 4, 2, 1, 1),
     # depthwise taps that are read three or five at a time, or handed on
     Problem(2, 20, 11, 31, 20, 5, 5, (2, 2), 2, groups=20),
     Problem(2, 33, 9, 40, 33, 7, 7, padding=3, groups=33),

@@ -42,10 +42,10 @@ FLOORS = (
         "fastconv._core.correlate",
         "fastconv._core.depthwise",
         "fastconv._core.planes",
-        "fastconv._core.kernel_gradient",
+        "fastconv._core.kernel_plan",
         "fastconv._core.winograd",
     ),
-    ("fastconv._core.nests", "fastconv._core.winograd_gradient"),
+    ("fastconv._core.nests", "fastconv._core.kernel_gradient", "fastconv._core.winograd_gradient"),
     (
         "fastconv._core.run",
         "fastconv._core.describe",

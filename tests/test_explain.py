@@ -38,6 +38,7 @@ CHANNELS, LANEWISE, PIXELS = "channels in the lanes", "lanes meet lanes", "pixel
 GRADIENT = "kernel gradient, "
 BY_CHANNELS = GRADIENT + "channels of a tap as rows"
 BY_TAPS = GRADIENT + "taps and channels as rows"
+BY_OUTPUTS = GRADIENT + "output channels as rows"
 GRADIENT_LANEWISE = GRADIENT + "lanes meet lanes"
 
 
@@ -51,8 +52,9 @@ GRADIENT_LANEWISE = GRADIENT + "lanes meet lanes"
         (LAYERS["resnet50.conv1"], (CHANNELS, PIXELS, BY_TAPS)),
         (LAYERS["mobilenetv2.depthwise56"], (LANEWISE, LANEWISE, GRADIENT_LANEWISE)),
         (Problem(1, 64, 28, 28, 64, 3, 3, (1, 1), 1, (1, 1), 2), (CHANNELS, CHANNELS, BY_CHANNELS)),
+        (Problem(64, 512, 1, 1, 1, 1, 1), (CHANNELS, CHANNELS, BY_OUTPUTS)),
     ],
-    ids=["3x3", "1x1", "dense", "first layer", "depthwise", "groups"],
+    ids=["3x3", "1x1", "dense", "first layer", "depthwise", "groups", "few outputs"],
 )
 def test_paths(problem, paths, channels_last, isa):
     for operation, path in zip(OPERATIONS, paths, strict=True):

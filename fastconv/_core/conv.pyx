@@ -22,7 +22,7 @@ from fastconv._core.describe cimport (
 from fastconv._core.elementwise cimport reordered
 from fastconv._core.geometry cimport Axis, Geometry, forward_axis
 from fastconv._core.isa cimport vector_cycles
-from fastconv._core.kernel_gradient cimport KernelGradientPlan
+from fastconv._core.kernel_plan cimport KernelGradientPlan
 from fastconv._core.memory cimport new_array
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport CorrelationPlan

@@ -1,5 +1,5 @@
 from fastconv._core.geometry cimport Axis
-from fastconv._core.kernel_gradient cimport KernelPlan
+from fastconv._core.kernel_plan cimport KernelPlan
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport Plan
 from fastconv._core.winograd cimport Winograd

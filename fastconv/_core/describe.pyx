@@ -14,7 +14,7 @@ import numpy as np
 
 from fastconv._core.geometry cimport Axis, end_of_run, end_valid, first_valid
 from fastconv._core.isa cimport fc_leaves
-from fastconv._core.kernel_gradient cimport KernelPlan, kernel_scratch_bytes
+from fastconv._core.kernel_plan cimport KernelPlan, kernel_scratch_bytes
 from fastconv._core.pack cimport Image
 from fastconv._core.partials cimport partial_size
 from fastconv._core.plan cimport (
@@ -221,6 +221,8 @@ cdef dict describe_kernel_gradient(const KernelPlan* p):
         path = "kernel gradient, lanes meet lanes"
     elif p.by_taps:
         path = "kernel gradient, taps and channels as rows"
+    elif p.swapped:
+        path = "kernel gradient, output channels as rows"
     return {
         "path": path,
         "tile": (count.rows, p.lanes[0].nr, p.vf),

@@ -1,12 +1,13 @@
 # cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
-"""The loop nest of the gradient of the kernel, and its plan.
+"""The loop nest of the gradient of the kernel.
 
     dk[oc, ic, kh, kw] = sum over n, oh, ow of  x[n, ic, oh*s - p + kh*d, ...] * dy[n, oc, oh, ow]
 
 Lanes are output channels, rows of the register tile are input channels of one tap, and the sum
 runs over pixels: both operands are read where they lie in channels-last memory.  A tap sees only
 the pixels for which it lies inside the image.  With few input channels the rows of a tile run
-over (ic, kh, kw) instead, and x is packed between zeros.
+over (ic, kh, kw) instead, and x is packed between zeros.  With few output channels the roles are
+*swapped*: lanes are input channels, rows of the tile are output channels of one tap.
 
 In a depthwise convolution, whose lanes are the channels of both x and dy, rows are taps too, but
 nothing is packed between zeros unless most columns see the border: pixels that see the same taps
@@ -31,219 +32,19 @@ in the order of the chunks.  So no two threads write one place, and the bits do 
 team.
 """
 
-from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from fastconv._core.caches cimport L2_BYTES
-from fastconv._core.geometry cimport (
-    Axis, Geometry, end_of_run, end_valid, first_valid, forward_axis, most_see_the_border)
-from fastconv._core.isa cimport (
-    FC_LANEWISE_NR, FC_MAX_MR, FC_SLIDE, fc_leaves, fc_tile, tile_of)
-from fastconv._core.pack cimport Box, Image, pack_box, pack_panels, spread_table
+from fastconv._core.geometry cimport Axis, end_of_run, end_valid, first_valid
+from fastconv._core.isa cimport FC_MAX_MR, fc_tile, tile_of
+from fastconv._core.kernel_plan cimport kernel_scratch_bytes
+from fastconv._core.pack cimport Box, pack_box, pack_panels
 from fastconv._core.partials cimport add_partials, partial_size
-from fastconv._core.plan cimport (
-    FEW_CHANNELS, PACKED_LANES, STREAM_BYTES, Lanes, best_width, ceil_div, cheapest_leaves,
-    cut_lanes, lanewise_leaves, may_share_vectors, shared_cycles, tallest_tile)
+from fastconv._core.plan cimport Lanes, ceil_div
 from fastconv._core.threads cimport interrupted, parallel_for
 
-# A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
-cdef Py_ssize_t BLOCK_PIXELS = 256
-# As few steps a call has for its cost: it is one tile, which adds to what lies in memory, and
-# whose operands come from the L2 cache.
-cdef Py_ssize_t CALL_STEPS = BLOCK_PIXELS // 8
-cdef Py_ssize_t SCRATCH_BYTES = 2 * L2_BYTES
-cdef Py_ssize_t WHOLE_BYTES = 262144
-cdef Py_ssize_t ENOUGH_TASKS = 16
-cdef Py_ssize_t PARTIAL_BYTES = 4194304
-# Pixels this far apart, or a multiple of it, share so few sets of the L1 cache that a pixel's lines
-# are gone before all of their channels were read.  A 1x1 kernel reads them once for all tiles.  A
-# pixel of a panel is worth copying for so many vector multiply-adds.
-cdef Py_ssize_t PANEL_BYTES = 2048
-cdef Py_ssize_t PANEL_STEPS = 240
-# Cycles of a step of groups that share vectors, and where rows hand theirs on.
-cdef double SHARED_STEP = 2
-cdef double FOLLOWING_STEP = 1.4
 # After so many units, whose partial kernel may be new to the system, a task asks whether to go on.
 cdef enum:
     ASK_UNITS = 16
-
-
-cdef class KernelGradientPlan:
-    """Owner of a plan's tables."""
-
-    def __dealloc__(self):
-        free(self.p.lanes)
-        free(self.p.spread.index)
-
-
-cdef KernelGradientPlan make_kernel_plan(
-    const Geometry* g, const fc_leaves* leaves, int itemsize,
-    bint x_planar, bint dy_planar, bint dense
-):
-    cdef KernelGradientPlan plan = KernelGradientPlan.__new__(KernelGradientPlan)
-    cdef KernelPlan* p = &plan.p
-    cdef Py_ssize_t N = g.N, OH = g.OH, OW = g.OW, IH = g.IH, IW = g.IW
-    cdef Py_ssize_t R, blocks, tasks, most, enough
-    cdef double cycles = 0
-    cdef int width
-    p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
-    p.N, p.G, p.KH, p.KW = N, g.G, g.KH, g.KW
-    p.CI, p.CO = g.IC // g.G, g.OC // g.G
-    forward_axis(&p.h, IH, OH, g.KH, g.stride_h, g.pad_t, g.dil_h)
-    forward_axis(&p.w, IW, OW, g.KW, g.stride_w, g.pad_l, g.dil_w)
-    p.cost = (<double>g.N * g.OH * g.OW * g.KH * g.KW) * g.OC * p.CI
-
-    p.lanewise = is_lanewise(p, leaves)
-    if p.lanewise:
-        p.spread.CI, p.spread.CO = p.CI, p.CO
-        p.cost *= 4 if p.CI * p.CO == 1 else 2       # each product loads its own vector
-        p.G, p.CO = 1, g.G * p.CO
-        leaves = lanewise_leaves(leaves, p.CO)
-    else:
-        leaves = channel_leaves(p, leaves)
-    p.leaves, p.vf = leaves, leaves.vf
-    p.V = ceil_div(p.CO, p.vf)
-    p.padded = p.CI < FEW_CHANNELS and g.KH * g.KW > 1 and (
-        not p.lanewise or most_see_the_border(&p.w))
-    p.packs_x = x_planar or p.padded
-    # The last vector of lanes reaches past a pixel's channels.
-    p.packs_last = p.CO % p.vf != 0
-    p.packs_dy = dy_planar or (p.packs_last and not dense)
-    if p.lanewise and p.packs_dy and p.packs_last:
-        p.packs_x = True
-    if p.lanewise and p.CI * p.spread.CO > 1:
-        p.packs_x = True
-        p.spread.pitch = p.V * p.vf
-        p.spread.index = spread_table(p.CI, p.spread.CO, p.CO, p.spread.pitch, itemsize)
-    R = p.CI * p.KH * p.KW
-    p.by_taps = p.padded or p.lanewise
-    p.unit_rows = R if p.by_taps else p.CI
-    width = best_width(
-        leaves, p.V, p.unit_rows, CALL_STEPS, CALL_STEPS, False, True, &cycles)
-    if p.lanewise:
-        width = <int>min(p.V, FC_LANEWISE_NR)
-    p.cycles = cycles * N * OH * OW * p.G * (1 if p.by_taps else p.KH * p.KW)
-    p.n_lanes = cut_lanes(leaves, p.V, p.CO, width, &p.lanes)
-    most = tallest_tile(leaves, p.lanes, p.n_lanes)
-    p.n_tiles = ceil_div(p.unit_rows, most)
-    p.tile_rows = ceil_div(p.unit_rows, p.n_tiles)
-    p.n_tiles = ceil_div(p.unit_rows, p.tile_rows)
-    p.n_units = p.n_tiles if p.by_taps else p.n_tiles * p.KH * p.KW
-    p.panels = (g.KH * g.KW == g.stride_h * g.stride_w == 1
-                and p.CO <= p.CI and g.IC * itemsize % PANEL_BYTES == 0)
-    p.packs_x |= p.panels
-    p.packs_dy |= p.panels and g.OC * itemsize % PANEL_BYTES == 0
-    # A lane-wise task packs the channels of its lanes and no others.
-    p.split = 1
-    if p.panels:
-        p.split = ceil_div(PANEL_STEPS, p.lanes[0].nr * p.tile_rows * p.KH * p.KW)
-    if p.lanewise:
-        p.split = max(PACKED_LANES // (p.lanes[0].nr * p.vf), 1)
-        if (OW - 1) * p.w.stride + (p.KW - 1) * p.w.offset_step + 1 <= WHOLE_BYTES // (
-                p.V * p.vf * itemsize * (p.h.stride + (p.KH - 1) * p.h.offset_step)):
-            p.split = p.n_lanes     # whole pixels are one copy a row
-    # Shared operands that no cache holds are asked for in time.
-    p.asks = not (x_planar or dy_planar) and p.G == 1 and p.h.stride <= p.KH and (
-        p.panels or not (p.packs_x or p.packs_dy)) and (
-        itemsize * g.N * (<double>g.IC * IH * IW + <double>g.OC * OH * OW) >= STREAM_BYTES)
-    p.x_channels = p.CI
-    if p.lanewise:
-        p.x_channels *= min(p.split * p.lanes[0].nr, p.V) * p.vf
-    elif p.panels:
-        p.x_channels = p.n_tiles * p.tile_rows
-
-    # Blocks of pixels.
-    enough = BLOCK_PIXELS
-    if p.panels:
-        enough = max(min(enough, L2_BYTES // 4 // (p.CI * itemsize)), BLOCK_PIXELS // 4)
-    if p.G * R * p.V * p.vf * itemsize > L2_BYTES // 2:
-        enough *= 4      # each block reads and writes a partial kernel that no L2 cache holds
-    p.columns = max(OW, 1)
-    if OH == 1 and p.KH == 1 and p.KW == 1:
-        p.columns = max(min(OW, enough), 1)
-    p.rows = max(min(enough // p.columns, OH), 1)
-    while p.rows > 1 and x_elements(p, 1) * itemsize > SCRATCH_BYTES:
-        p.rows -= 1
-    p.rows = ceil_div(OH, ceil_div(OH, p.rows)) if OH else 1
-    p.images = 1
-    if p.rows >= OH and p.columns >= OW:
-        p.images = max(min(enough // max(p.rows * p.columns, 1),
-                           SCRATCH_BYTES // max(x_elements(p, 1) * itemsize, 1)), 1)
-        p.images = min(p.images, max(N, 1))
-    p.n_images, p.n_rows = ceil_div(N, p.images), ceil_div(OH, p.rows)
-    p.n_columns = ceil_div(OW, p.columns)
-    blocks = max(p.n_images * p.n_rows * p.n_columns, 1)
-
-    # Tasks: lanes and groups first, then chunks of pixels, then units.
-    p.partials.leaves, p.partials.itemsize = leaves, itemsize
-    p.partials.G, p.partials.rows = p.G, R
-    p.partials.width, p.partials.CO = p.V * p.vf, p.CO
-    if p.CI * p.KH * p.KW < 128 and not p.lanewise:
-        p.split = p.n_lanes     # packing x again for other lanes would cost more than it shares
-    p.n_splits = ceil_div(p.n_lanes, p.split)
-    tasks = p.G * p.n_splits
-    p.n_chunks = max(min(blocks, ceil_div(ENOUGH_TASKS, tasks)), 1)
-    most = PARTIAL_BYTES // max(partial_size(&p.partials) * itemsize, 1)
-    p.n_chunks = max(min(p.n_chunks, most), 1)
-    p.chunk = ceil_div(blocks, p.n_chunks)
-    p.n_chunks = ceil_div(blocks, p.chunk)
-    p.partials.count = p.n_chunks
-    tasks *= p.n_chunks
-    p.n_parts = max(min(ceil_div(ENOUGH_TASKS, tasks), p.n_units), 1) if R >= 128 else 1
-    p.units = ceil_div(p.n_units, p.n_parts)
-    p.n_parts = ceil_div(p.n_units, p.units)
-    p.n_tasks = tasks * p.n_parts
-    # A depthwise tile's last vector may read past the last packed pixel.
-    p.x_scratch = 0
-    if p.packs_x or (p.lanewise and p.packs_last):
-        p.x_scratch = x_elements(p, p.images) + FC_LANEWISE_NR * p.vf
-    p.panel = x_elements(p, p.images) // p.n_tiles
-    if p.spread.index != NULL and x_planar:
-        p.row_scratch = IW * g.IC
-    p.dy_scratch = (p.images * p.rows * p.columns * min(p.split * p.lanes[0].nr, p.V) * p.vf
-                    if p.packs_dy or p.packs_last else 0)
-    return plan
-
-
-cdef const fc_leaves* channel_leaves(const KernelPlan* p, const fc_leaves* wide) noexcept nogil:
-    """The leaves for lanes that are a group's output channels."""
-    # Lower tiles read the pixels more often.
-    return cheapest_leaves(
-        wide, p.CO, p.CI if p.CI >= FEW_CHANNELS else p.CI * p.KH * p.KW, BLOCK_PIXELS,
-        BLOCK_PIXELS, 0.85)
-
-
-cdef bint is_lanewise(const KernelPlan* p, const fc_leaves* wide) noexcept nogil:
-    """Whether lanes meet lanes: in a depthwise convolution, or where groups share vectors in fewer
-    cycles than they take one by one."""
-    cdef const fc_leaves* leaves = channel_leaves(p, wide)
-    cdef Py_ssize_t R = p.CI * p.KH * p.KW
-    cdef double sources = <double>p.h.stride * p.w.stride, by_groups = 0, shared
-    if p.CI == p.CO == 1:
-        return p.G > 1
-    if not may_share_vectors(p.G, p.CI, p.CO, p.KH * p.KW, wide.vf):
-        return False
-    best_width(
-        leaves, ceil_div(p.CO, leaves.vf), R, CALL_STEPS, CALL_STEPS, False, True, &by_groups)
-    shared = shared_cycles(
-        lanewise_leaves(wide, p.G * p.CO), p.G * p.CO, p.CI, R,
-        FOLLOWING_STEP if p.KW == FC_SLIDE and p.w.stride == 1 else SHARED_STEP, sources)
-    # Groups one by one are packed too.
-    return shared < p.G * (by_groups + 4 * (1 + sources))
-
-
-cdef Py_ssize_t x_elements(const KernelPlan* p, Py_ssize_t images) noexcept nogil:
-    cdef Py_ssize_t n_rows, n_columns
-    n_rows = (p.rows - 1) * p.h.stride + (p.KH - 1) * p.h.offset_step + 1
-    n_columns = (p.columns - 1) * p.w.stride + (p.KW - 1) * p.w.offset_step + 1
-    if not p.padded:
-        n_rows, n_columns = min(n_rows, p.h.source), min(n_columns, p.w.source)
-    return images * n_rows * n_columns * p.x_channels
-
-
-cdef Py_ssize_t kernel_scratch_bytes(const KernelPlan* p) noexcept nogil:
-    """Bytes of scratch that one thread needs, a whole number of cache lines."""
-    return ((p.x_scratch + p.row_scratch + p.dy_scratch) * p.itemsize + 127) // 64 * 64
 
 
 cdef struct Run:
@@ -284,7 +85,7 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
     g, chunk = number % p.G, number // p.G
     lanes0, lanes1 = split * p.split, min((split + 1) * p.split, p.n_lanes)
     partial = run.partials + (chunk * partial_size(&p.partials)
-                              + g * p.CI * p.KH * p.KW * p.V * p.vf) * size
+                              + g * p.partials.rows * p.V * p.vf) * size
     for at in range(chunk * p.chunk, min((chunk + 1) * p.chunk,
                                          p.n_images * p.n_rows * p.n_columns)):
         pixels.j0 = at % p.n_columns * p.columns
@@ -305,14 +106,24 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
             end = min((end // (p.KH * p.KW) + 1) * p.tile_rows, p.CI)
             pack_x(run, &pixels, g * p.CI + first, g * p.CI + end, scratch, &x)
             x.data -= first // p.tile_rows * p.panel * size
+        elif p.swapped and (p.packs_x or last):
+            first = p.lanes[lanes0].c0
+            pack_x(run, &pixels, g * p.CI + first, g * p.CI + lanes_end(p, lanes1), scratch, &x)
+            x.data -= first * size
         elif p.packs_x:
             pack_x(run, &pixels, g * p.CI, (g + 1) * p.CI, scratch, &x)
         else:
             x = run.x[0]
             x.data += g * p.CI * x.sc * size
-        if p.packs_dy or last:
-            pack_dy(run, &pixels, g, lanes0, lanes1,
+        if p.swapped and p.packs_dy:
+            pack_dy(run, &pixels, g * p.CO, (g + 1) * p.CO, p.CO,
                     scratch + (p.x_scratch + p.row_scratch) * size, &dy)
+        elif p.packs_dy or (last and not p.swapped):
+            first = p.lanes[lanes0].c0
+            pack_dy(run, &pixels, g * p.CO + first, g * p.CO + lanes_end(p, lanes1),
+                    whole_lanes(p, lanes0, lanes1),
+                    scratch + (p.x_scratch + p.row_scratch) * size, &dy)
+            dy.data -= first * size
         else:
             dy = run.dy[0]
             dy.data += g * p.CO * dy.sc * size
@@ -334,6 +145,14 @@ cdef bint reaches_end(const KernelPlan* p, const Block* pixels) noexcept nogil:
 cdef inline Py_ssize_t lanes_end(const KernelPlan* p, Py_ssize_t block) noexcept nogil:
     """One past the last channel of the blocks before `block`."""
     return p.lanes[block - 1].c0 + p.lanes[block - 1].count
+
+
+cdef inline Py_ssize_t whole_lanes(
+    const KernelPlan* p, Py_ssize_t block0, Py_ssize_t block1
+) noexcept nogil:
+    """Lanes of the vectors of some blocks, whether in use or not."""
+    cdef Lanes* last = &p.lanes[block1 - 1]
+    return (last.v0 + last.nr) * p.vf - p.lanes[block0].c0
 
 
 cdef void ask_ahead(
@@ -379,6 +198,8 @@ cdef void sum_block(
     cdef fc_tile t
     t.a_t, t.a_u, t.a_k = x.sn, p.h.stride * x.sh, p.w.stride * x.sw
     t.b_t, t.b_u, t.b_k = dy.sn, dy.sh, dy.sw
+    if p.swapped:
+        t.a_t, t.b_t, t.a_u, t.b_u, t.a_k, t.b_k = t.b_t, t.a_t, t.b_u, t.a_u, t.b_k, t.a_k
     t.lane_bias = t.row_bias = NULL
     t.lanes, t.relu, t.stream = lanes.count, False, False
     t.n, t.a_n, t.b_n, t.c_n = 1, 0, 0, 0
@@ -393,7 +214,7 @@ cdef void sum_block(
         if not p.by_taps:
             tap = unit % taps_of_unit
             sum_channels(p, pixels, lanes, tap, first, rows, x, dy, partial, &t)
-        elif p.padded:
+        elif p.padded or not p.lanewise:
             seen.r0, seen.r1, seen.x0, seen.x1 = 0, p.KH, 0, p.KW
             inside = rows_inside(p, pixels, first, rows)
             sum_taps(p, &inside, &seen, lanes, first, rows, x, dy, partial, &t)
@@ -420,20 +241,20 @@ cdef void sum_channels(
     Py_ssize_t first, Py_ssize_t rows, const Image* x, const Image* dy, char* partial,
     fc_tile* t
 ) noexcept nogil:
-    """Input channels [first, first + rows) of one tap, over the pixels that see the tap."""
+    """Channels [first, first + rows) of one tap, over the pixels that see the tap."""
     cdef Py_ssize_t a_off[FC_MAX_MR]
     cdef Py_ssize_t c_off[FC_MAX_MR]
     cdef Py_ssize_t i, kh = tap // p.KW, kw = tap % p.KW
     cdef Block seen = pixels[0]
-    cdef Image from_first = x[0]
-    from_first.data += (first // p.tile_rows * p.panel if p.panels else first) * p.itemsize
     seen.i0, seen.i1 = max(seen.i0, first_valid(&p.h, kh)), min(seen.i1, end_valid(&p.h, kh))
     seen.j0, seen.j1 = max(seen.j0, first_valid(&p.w, kw)), min(seen.j1, end_valid(&p.w, kw))
     for i in range(rows):
-        a_off[i] = i
+        a_off[i] = first + i
+        if p.panels:
+            a_off[i] = first // p.tile_rows * p.panel + i
         c_off[i] = ((first + i) * p.KH * p.KW + tap) * p.V * p.vf
     t.a_off, t.c_off = a_off, c_off
-    run_tile(p, &seen, lanes, kh, kw, rows, &from_first, dy, partial, t)
+    run_tile(p, &seen, lanes, kh, kw, rows, x, dy, partial, t)
 
 
 cdef void sum_taps(
@@ -492,9 +313,13 @@ cdef void run_tile(
     t.nu, t.nk = max(pixels.i1 - pixels.i0, 0), max(pixels.j1 - pixels.j0, 0)
     t.a = x.data + (pixels.n0 * x.sn
                     + (pixels.i0 * p.h.stride + p.h.offset + kh * p.h.offset_step) * x.sh
-                    + (pixels.j0 * p.w.stride + p.w.offset + kw * p.w.offset_step) * x.sw
-                    + (lanes.c0 if p.lanewise else 0)) * size
-    t.b = dy.data + (pixels.n0 * dy.sn + pixels.i0 * dy.sh + pixels.j0 * dy.sw + lanes.c0) * size
+                    + (pixels.j0 * p.w.stride + p.w.offset + kw * p.w.offset_step) * x.sw) * size
+    t.b = dy.data + (pixels.n0 * dy.sn + pixels.i0 * dy.sh + pixels.j0 * dy.sw) * size
+    if p.swapped:
+        t.a, t.b = t.b, t.a
+    if p.lanewise:
+        t.a = <const char*>t.a + lanes.c0 * size
+    t.b = <const char*>t.b + lanes.c0 * size
     t.c = partial + lanes.c0 * size
     tile_of(p.leaves, p.lanewise, rows, lanes.nr)(t)
 
@@ -508,7 +333,11 @@ cdef void pack_x(
     cdef const Axis* w = &p.w
     cdef Box box
     box.n0, box.n1, box.c0, box.c1 = pixels.n0, pixels.n1, c0, c1
-    box.pitch = p.tile_rows if p.panels else c1 - c0
+    box.pitch = c1 - c0
+    if p.panels:
+        box.pitch = p.tile_rows
+    elif p.swapped:
+        box.pitch = ceil_div(c1 - c0, p.vf) * p.vf
     box.H, box.W = h.source, w.source
     box.r0 = pixels.i0 * h.stride + h.offset
     box.r1 = (pixels.i1 - 1) * h.stride + h.offset + (p.KH - 1) * h.offset_step + 1
@@ -525,29 +354,24 @@ cdef void pack_x(
 
 
 cdef void pack_dy(
-    const Run* run, const Block* pixels, Py_ssize_t g, Py_ssize_t lanes0, Py_ssize_t lanes1,
+    const Run* run, const Block* pixels, Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t width,
     char* scratch, Image* view
 ) noexcept nogil:
-    """A block of dy as pixels of whole vectors of lanes; the lanes past OC are zero."""
+    """Channels [c0, c1) of a block of dy as pixels of `width` values; those past them are zero."""
     cdef const KernelPlan* p = run.p
     cdef const Image* dy = run.dy
-    cdef Lanes* last = &p.lanes[lanes1 - 1]
-    cdef Py_ssize_t size = p.itemsize, n, i, c
-    cdef Py_ssize_t co0 = p.lanes[lanes0].c0, count = lanes_end(p, lanes1) - co0
-    cdef Py_ssize_t width = (last.v0 + last.nr) * p.vf - co0
+    cdef Py_ssize_t size = p.itemsize, n, i, c, count = c1 - c0
     cdef Py_ssize_t columns = pixels.j1 - pixels.j0
     cdef char* row
     cdef const char* from_row
     view.sc, view.sw = 1, width
     view.sh = columns * width
     view.sn = (pixels.i1 - pixels.i0) * view.sh
-    view.data = scratch - (pixels.n0 * view.sn + pixels.i0 * view.sh + pixels.j0 * width
-                           + co0) * size
+    view.data = scratch - (pixels.n0 * view.sn + pixels.i0 * view.sh + pixels.j0 * width) * size
     for n in range(pixels.n0, pixels.n1):
         for i in range(pixels.i0, pixels.i1):
             row = scratch + ((n - pixels.n0) * view.sn + (i - pixels.i0) * view.sh) * size
-            from_row = dy.data + (n * dy.sn + (g * p.CO + co0) * dy.sc + i * dy.sh
-                                  + pixels.j0 * dy.sw) * size
+            from_row = dy.data + (n * dy.sn + c0 * dy.sc + i * dy.sh + pixels.j0 * dy.sw) * size
             if count < width:
                 memset(row, 0, view.sh * size)
             if dy.sc == 1:

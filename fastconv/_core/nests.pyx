@@ -13,12 +13,13 @@ ahead for its source.
 
 from fastconv._core.correlate cimport correlate, plan_correlate
 from fastconv._core.depthwise cimport depthwise, plan_depthwise
-from fastconv._core.geometry cimport Axis, Geometry, forward_axis, gradient_axes
+from fastconv._core.geometry cimport (
+    Axis, Geometry, forward_axis, gradient_axes, share_inside)
 from fastconv._core.isa cimport fc_leaves
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
-    STREAM_BYTES, CorrelationPlan, Plan, best_width, ceil_div, cheapest_leaves, lanewise_leaves,
-    max_taps, may_share_vectors, shared_cycles, table, valid_rows)
+    FEW_CHANNELS, STREAM_BYTES, CorrelationPlan, Plan, best_width, ceil_div, cheapest_leaves,
+    lanewise_leaves, max_taps, may_share_vectors, shared_cycles, table, valid_rows)
 from fastconv._core.planes cimport correlate_planes, cycles_by_pixels, plan_planes
 
 # Cycles of a step of groups that share vectors: it loads, or hands on, a vector of its own.  And of
@@ -75,6 +76,8 @@ cdef CorrelationPlan make_plan(
     p.V = ceil_div(p.CO, p.vf)
     width = best_width(p.leaves, p.V, p.w[0].n, depth, run, True, True, &by_channels)
     by_channels *= depth
+    if p.CI >= FEW_CHANNELS:
+        by_channels *= share_inside(&p.w[0])    # pixels in the lanes do not skip padding
     by_pixels = cycles_by_pixels(p, leaves, depth)
     p.lanewise = is_lanewise(p, leaves, depth, min(by_channels, by_pixels))
     p.pixel_lanes = not p.lanewise and by_pixels < 0.85 * by_channels

@@ -28,19 +28,27 @@ cdef int add_partials(
 ) except -1 nogil:
     cdef Run run
     run.p, run.partials, run.dkernel = p, partials, dkernel
-    parallel_for(p.G * ceil_div(p.rows, TASK_ROWS), team, add_task, &run)
-    return 0
+    parallel_for(p.G * ceil_div(p.rows, task_rows(p)), team, add_task, &run)
+
+
+cdef inline Py_ssize_t task_rows(const Partials* p) noexcept nogil:
+    return p.taps if p.taps else TASK_ROWS
 
 
 cdef void add_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
     cdef Run* run = <Run*>context
     cdef const Partials* p = run.p
-    cdef Py_ssize_t size = p.itemsize, chunk
-    cdef Py_ssize_t g = number // ceil_div(p.rows, TASK_ROWS)
-    cdef Py_ssize_t r0 = number % ceil_div(p.rows, TASK_ROWS) * TASK_ROWS
-    cdef Py_ssize_t r1 = min(r0 + TASK_ROWS, p.rows)
+    cdef Py_ssize_t size = p.itemsize, chunk, step = task_rows(p)
+    cdef Py_ssize_t g = number // ceil_div(p.rows, step)
+    cdef Py_ssize_t r0 = number % ceil_div(p.rows, step) * step
+    cdef Py_ssize_t r1 = min(r0 + step, p.rows)
     cdef char* sum = run.partials + (g * p.rows + r0) * p.width * size
+    cdef char* to
     for chunk in range(1, p.count):
         p.leaves.add(sum, sum + chunk * partial_size(p) * size, (r1 - r0) * p.width)
-    p.leaves.transpose(run.dkernel + (g * p.CO * p.rows + r0) * size, p.rows, NULL,
-                       sum, p.width, r1 - r0, p.CO)
+    if p.taps:
+        to = run.dkernel + (g * p.rows + r0) * p.lanes * size
+        p.leaves.transpose(to, p.taps, NULL, sum, p.width, p.taps, p.lanes)
+    else:
+        to = run.dkernel + (g * p.lanes * p.rows + r0) * size
+        p.leaves.transpose(to, p.rows, NULL, sum, p.width, r1 - r0, p.lanes)

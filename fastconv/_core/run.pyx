@@ -14,8 +14,9 @@ from fastconv._core.algorithm cimport DIRECT, WINOGRAD
 from fastconv._core.arguments cimport image, image_array, is_planar
 from fastconv._core.geometry cimport Geometry
 from fastconv._core.isa cimport leaves
-from fastconv._core.kernel_gradient cimport (
-    KernelGradientPlan, KernelPlan, kernel_gradient, kernel_scratch_bytes, make_kernel_plan)
+from fastconv._core.kernel_gradient cimport kernel_gradient
+from fastconv._core.kernel_plan cimport (
+    KernelGradientPlan, KernelPlan, kernel_scratch_bytes, make_kernel_plan)
 from fastconv._core.memory cimport Block, take
 from fastconv._core.nests cimport make_plan, run_nest
 from fastconv._core.pack cimport Image

@@ -126,7 +126,7 @@ cdef WinogradGradientPlan plan_winograd_gradient(
 
     p.partials.leaves, p.partials.itemsize = leaves, itemsize
     p.partials.count, p.partials.G, p.partials.rows = chunks, p.G, p.CI * 9
-    p.partials.width, p.partials.CO = p.V * p.vf, p.CO
+    p.partials.width, p.partials.lanes, p.partials.taps = p.V * p.vf, p.CO, 0
     fold = <double>chunks * p.G * p.CI * p.V * FOLD_CYCLES[size] * vector
     p.cycles = products * (1 + 3.5 / p.block) + x * p.n_splits + dy * p.n_channels + fold
     p.cost = p.cycles * leaves.vf / vector
