@@ -65,7 +65,8 @@ cdef int plan_correlate(Plan* p, int width, bint packs, bint dst_planar) except 
     p.ci_block = ceil_div(ceil_div(p.CI, p.n_ci), 16) * 16 if p.n_ci > 1 else p.CI
     p.n_ci = max(ceil_div(p.CI, max(p.ci_block, 1)), 1)
     p.padded = taps > 1 and zeros_are_cheaper(p, p.lanes[0].nr)
-    packs |= p.padded
+    # Few channels are copied faster from memory than tiles find them there.
+    packs |= p.padded or (p.asks and p.CI < FEW_CHANNELS and taps > 1)
     p.pitch = p.ci_block
     if shares_sets(p, p.G * p.CI * p.w[0].stride):
         packs = True

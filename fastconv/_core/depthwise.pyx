@@ -297,6 +297,8 @@ cdef void run_tiles(
     cdef Py_ssize_t a_off[FC_MAX_MR]
     cdef Py_ssize_t c_off[FC_MAX_MR]
     cdef Py_ssize_t q, r, j, block, at = 0, size = p.itemsize, width = nr * p.vf
+    cdef Py_ssize_t columns = tile.j1 - tile.j0, a_at, c_at
+    cdef Py_ssize_t a_j = w.stride * src.sw, c_j = w.step * dst.sw
     cdef Py_ssize_t depth = p.CI * p.KH * p.KW
     cdef const Py_ssize_t* valid = p.valid + 2 * (ph * p.h[0].n + i)
     cdef Py_ssize_t t0 = valid[0], u0 = 0
@@ -307,10 +309,12 @@ cdef void run_tiles(
     cdef fc_tile t
     for q in range(images):
         for r in range(rows):
-            for j in range(tile.j0, tile.j1):
-                a_off[at] = (q * src.sn + r * h.stride * src.sh
-                             + (j - tile.j0) * w.stride * src.sw)
-                c_off[at] = q * dst.sn + r * h.step * dst.sh + (j - tile.j0) * w.step * dst.sw
+            a_at = q * src.sn + r * h.stride * src.sh
+            c_at = q * dst.sn + r * h.step * dst.sh
+            for j in range(columns):
+                a_off[at], c_off[at] = a_at, c_at
+                a_at += a_j
+                c_at += c_j
                 at += 1
     t.nt, t.nk = valid[1] - t0, 0
     if tile.part1 > tile.part0:
@@ -318,8 +322,7 @@ cdef void run_tiles(
         t.nk = p.parts[tile.part0].u1 - u0
     t.a_off, t.c_off = a_off, c_off
     t.n, t.b_n = count, 0
-    t.a_n = (tile.j1 - tile.j0) * w.stride * src.sw
-    t.c_n = (tile.j1 - tile.j0) * w.step * dst.sw
+    t.a_n, t.c_n = columns * a_j, columns * c_j
     t.nu, t.a_u, t.b_u = p.CI, src.sc, w.taps * width
     t.a_t, t.a_k = h.offset_step * src.sh, w.offset_step * src.sw
     t.b_t, t.b_k = p.CI * w.taps * width, width

@@ -67,6 +67,8 @@ cdef CorrelationPlan make_plan(
 
     valid_rows(p)
 
+    p.asks = p.itemsize * g.N * (
+        <double>g.IC * g.IH * g.IW + <double>g.OC * g.OH * g.OW) >= STREAM_BYTES
     run = max(p.CI * max_taps(p.w, p.n_w), 1)
     depth = max(p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
     # The rows of a 1x1 kernel may be the whole batch, which its leaves must not follow from.
@@ -89,8 +91,6 @@ cdef CorrelationPlan make_plan(
         plan_correlate(p, width, src_planar, dst_planar)
     if not (p.pixel_lanes or p.lanewise):
         p.cycles = by_channels * p.h[0].n * p.N * p.G + 0.5 * p.packed_size
-    p.asks = p.itemsize * g.N * (
-        <double>g.IC * g.IH * g.IW + <double>g.OC * g.OH * g.OW) >= STREAM_BYTES
     p.streams = p.asks and not p.pixel_lanes
     return plan
 
