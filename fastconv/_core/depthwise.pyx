@@ -296,7 +296,7 @@ cdef void run_tiles(
     cdef const Axis* w = &p.w[pw]
     cdef Py_ssize_t a_off[FC_MAX_MR]
     cdef Py_ssize_t c_off[FC_MAX_MR]
-    cdef Py_ssize_t q, r, j, block, at = 0, size = p.itemsize, width = nr * p.vf
+    cdef Py_ssize_t q, r, at, block, height = 0, size = p.itemsize, width = nr * p.vf
     cdef Py_ssize_t columns = tile.j1 - tile.j0, a_at, c_at
     cdef Py_ssize_t a_j = w.stride * src.sw, c_j = w.step * dst.sw
     cdef Py_ssize_t depth = p.CI * p.KH * p.KW
@@ -311,11 +311,11 @@ cdef void run_tiles(
         for r in range(rows):
             a_at = q * src.sn + r * h.stride * src.sh
             c_at = q * dst.sn + r * h.step * dst.sh
-            for j in range(columns):
+            for at in range(height, height + columns):
                 a_off[at], c_off[at] = a_at, c_at
                 a_at += a_j
                 c_at += c_j
-                at += 1
+            height += columns
     t.nt, t.nk = valid[1] - t0, 0
     if tile.part1 > tile.part0:
         u0 = p.parts[tile.part0].u0
@@ -344,5 +344,5 @@ cdef void run_tiles(
         if run.bias != NULL:
             t.lane_bias = run.bias + lanes.c0 * size
         t.stream = run.streams and p.dst_scratch == 0 and lanes.c0 % p.vf == 0
-        p.leaves.lanewise[nr - 1][at - 1](&t)
+        p.leaves.lanewise[nr - 1][height - 1](&t)
     # end: block
