@@ -68,12 +68,18 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, NDArray]) ->
         raise ValueError(f"expected at most {MOST_ENTRIES} arrays, got {len(arrays)}")
 
     def write(file: IO[bytes]) -> None:
-        with zipfile.ZipFile(file, "w") as archive:
+        archive = zipfile.ZipFile(file, "w")
+        try:
             for name, value in arrays.items():
                 plain = np.asarray(value, value.dtype.newbyteorder("<"), order="C")
                 member = zipfile.ZipInfo(f"{name}.npy")
                 with archive.open(member, "w", force_zip64=True) as stream:
                     np.lib.format.write_array(stream, plain, version=(1, 0), allow_pickle=False)
+            archive.close()
+        except BaseException:
+            # Half an archive cannot be closed, and its complaint would hide a Ctrl-C.
+            archive.fp = None
+            raise
 
     write_whole(path, write)
 

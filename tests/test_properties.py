@@ -29,7 +29,7 @@ def test_as_the_reference(name, count):
     operation, plain = getattr(fastconv, name), getattr(reference, name)
     drawn, compared = [], []
 
-    @settings(max_examples=count(25, 500), suppress_health_check=list(HealthCheck))
+    @settings(max_examples=count(100, 2000), suppress_health_check=list(HealthCheck))
     @given(st.data(), st.sampled_from(["float32", "float64"]))
     def compare(data, dtype):
         drawn.append(1)

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -244,6 +245,31 @@ def test_an_interruption_leaves_the_old_file(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         write_whole(path, write)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interruption_is_not_hidden(tmp_path, monkeypatch):
+    """Ctrl-C while an entry of an archive ends: the archive cannot be closed then."""
+    opened = zipfile.ZipFile.open
+
+    def interrupted(archive, *arguments, **keywords):
+        stream = opened(archive, *arguments, **keywords)
+        end = stream.close
+
+        def close():
+            stream.close = end
+            raise KeyboardInterrupt
+
+        stream.close = close
+        return stream
+
+    path = tmp_path / "file.npz"
+    write_arrays(path, {"a": np.ones(3)})
+    content = path.read_bytes()
+    monkeypatch.setattr(zipfile.ZipFile, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_arrays(path, {"a": np.zeros(3)})
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
 

@@ -44,6 +44,8 @@ def _axes(
         else:
             before = pair(padding)[axis]
             length = full - 2 * before + more
+        if length < 1 and padding != "same":
+            raise ValueError(f"padding: expected to leave a row and a column, got {padding!r}")
         axes.append(Axis(length, kernel[axis], step, spread, before, image[axis]))
     return axes[0], axes[1]
 
