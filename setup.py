@@ -38,7 +38,10 @@ if SANITIZE:
               "-fno-sanitize-recover=all"]
     LINK += [f"-fsanitize={SANITIZE}"]
 
-DIRECTIVES = {"linetrace": True} if COVERAGE else {}
+# Nobody pickles a plan, and code to refuse it would be a third of a small module.
+DIRECTIVES = {"auto_pickle": False}
+if COVERAGE:
+    DIRECTIVES["linetrace"] = True
 if DEBUG:
     DIRECTIVES |= {"boundscheck": True, "wraparound": True, "nonecheck": True,
                    "overflowcheck": True, "cdivision": False}
