@@ -160,16 +160,22 @@ cdef KernelGradientPlan make_kernel_plan(
     p.partials.taps = p.KH * p.KW if p.swapped else 0
     if R < 128 and not (p.lanewise or p.swapped):
         p.split = p.n_lanes     # packing x again for other lanes would cost more than it shares
-    p.n_splits = ceil_div(p.n_lanes, p.split)
-    tasks = p.G * p.n_splits
+    tasks = p.G * ceil_div(p.n_lanes, p.split)
     p.n_chunks = max(min(blocks, ceil_div(ENOUGH_TASKS, tasks)), 1)
     most = PARTIAL_BYTES // max(partial_size(&p.partials) * itemsize, 1)
     p.n_chunks = max(min(p.n_chunks, most), 1)
     p.chunk = ceil_div(blocks, p.n_chunks)
     p.n_chunks = ceil_div(blocks, p.chunk)
     p.partials.count = p.n_chunks
-    tasks *= p.n_chunks
-    p.n_parts = max(min(ceil_div(ENOUGH_TASKS, tasks), p.n_units), 1) if R >= 128 else 1
+    if packs_again(p, x_planar):
+        p.split = max(p.split, min(
+            ceil_div(PANEL_STEPS, p.lanes[0].nr * p.tile_rows * p.KH * p.KW),
+            p.n_lanes // (ENOUGH_TASKS // 4)))
+    p.n_splits = ceil_div(p.n_lanes, p.split)
+    tasks = p.G * p.n_splits * p.n_chunks
+    p.n_parts = 1
+    if R >= 128 and not packs_again(p, x_planar):
+        p.n_parts = max(min(ceil_div(ENOUGH_TASKS, tasks), p.n_units), 1)
     p.units = ceil_div(p.n_units, p.n_parts)
     p.n_parts = ceil_div(p.n_units, p.units)
     p.n_tasks = tasks * p.n_parts
@@ -233,6 +239,12 @@ cdef bint is_lanewise(const KernelPlan* p, const fc_leaves* wide) noexcept nogil
         FOLLOWING_STEP if p.KW == FC_SLIDE and p.w.stride == 1 else SHARED_STEP, sources)
     # Groups one by one are packed too.
     return shared < p.G * (group_cycles(p, wide, False) + 4 * (1 + sources))
+
+
+cdef bint packs_again(const KernelPlan* p, bint x_planar) noexcept nogil:
+    """Whether each task turns planes into pixels of which a kernel makes little use."""
+    return x_planar and not (p.by_taps or p.swapped or p.panels) and (
+        p.lanes[0].nr * p.tile_rows * p.KH * p.KW < PANEL_STEPS)
 
 
 cdef Py_ssize_t x_elements(const KernelPlan* p, Py_ssize_t images) noexcept nogil:
