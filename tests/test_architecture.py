@@ -44,6 +44,7 @@ FLOORS = (
         "fastconv._core.planes",
         "fastconv._core.kernel_plan",
         "fastconv._core.winograd",
+        "fastconv._core.row_norm",
     ),
     ("fastconv._core.nests", "fastconv._core.kernel_gradient", "fastconv._core.winograd_gradient"),
     (

@@ -165,6 +165,11 @@ cdef extern from "ukernels/ukernels.h" nogil:
 
     ctypedef void (*fc_winograd_fn)(const fc_winograd* w) noexcept nogil
 
+    enum:
+        FC_BY_POSITION
+        FC_UNIFORM
+        FC_BY_ROW
+
     ctypedef struct fc_norm:
         void* dst
         const void* x
@@ -174,10 +179,13 @@ cdef extern from "ukernels/ukernels.h" nogil:
         const void* shift
         const void* tilt
         const void* level
+        const void* by
         double* first
         double* second
+        void* dz_sums
+        void* dz_products
         Py_ssize_t rows, width, step
-        int uniform, relu, stream
+        int kind, relu, stream
 
     ctypedef void (*fc_norm_fn)(const fc_norm* s) noexcept nogil
 

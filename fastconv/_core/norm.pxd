@@ -38,6 +38,16 @@ cdef struct Norm:
     char* tables                  # TABLES x NT x table
     Py_ssize_t table
 
+cdef inline double get(const char* values, Py_ssize_t i, int itemsize) noexcept nogil:
+    return (<const float*>values)[i] if itemsize == 4 else (<const double*>values)[i]
+
+cdef inline void put(char* values, Py_ssize_t i, int itemsize, double value) noexcept nogil:
+    if itemsize == 4:
+        (<float*>values)[i] = <float>value
+    else:
+        (<double*>values)[i] = value
+
+cdef double inverse_deviation(const Norm* run, Py_ssize_t g) noexcept nogil
 cdef void plan_norm(Norm* run) noexcept nogil
 cdef Py_ssize_t units(const Walk* walk) noexcept nogil
 cdef int find_moments(Norm* run, int team) except -1 nogil

@@ -27,22 +27,11 @@ not sooner, since whoever reads them comes next.
 from libc.math cimport sqrt
 from libc.string cimport memset
 
-from fastconv._core.isa cimport fc_norm, fc_norm_fn
+from fastconv._core.isa cimport FC_BY_POSITION, FC_UNIFORM, fc_norm, fc_norm_fn
 from fastconv._core.threads cimport parallel_for, task_fn
 
 # Elements of a unit; rows of one that has long rows; elements of a row that is made of short ones.
 cdef Py_ssize_t UNIT = 32768, UNIT_ROWS = 64, LONGEST_ROW = 512
-
-
-cdef inline double get(const char* values, Py_ssize_t i, int itemsize) noexcept nogil:
-    return (<const float*>values)[i] if itemsize == 4 else (<const double*>values)[i]
-
-
-cdef inline void put(char* values, Py_ssize_t i, int itemsize, double value) noexcept nogil:
-    if itemsize == 4:
-        (<float*>values)[i] = <float>value
-    else:
-        (<double*>values)[i] = value
 
 
 # ---- walks ------------------------------------------------------------------------------------
@@ -116,7 +105,8 @@ cdef fc_norm leaf_of(const Norm* run, Py_ssize_t segment, Py_ssize_t at) noexcep
     leaf.x = run.x + at
     leaf.dy = run.dy + at if run.dy != NULL else NULL
     leaf.dst = run.dst + at if run.dst != NULL else NULL
-    leaf.uniform, leaf.relu, leaf.stream = run.walk.period == 1, run.relu, run.stream
+    leaf.kind = FC_UNIFORM if run.walk.period == 1 else FC_BY_POSITION
+    leaf.relu, leaf.stream = run.relu, run.stream
     if run.tables == NULL:
         return leaf
     offset = segment * run.table if run.channels_last else segment % (run.NT * run.C)
@@ -140,7 +130,7 @@ cdef void moments_task(void* context, Py_ssize_t number, int thread) noexcept no
         at = unit // walk.pieces * walk.length + unit % walk.pieces * walk.piece
         n = elements(walk, unit % walk.pieces)
         leaf = leaf_of(run, 0, at)
-        if leaf.uniform:
+        if leaf.kind == FC_UNIFORM:
             leaf.first, leaf.second = run.first + unit, run.second + unit
             leaf.rows, leaf.width = 1, n
             run.leaves.moments(&leaf)
@@ -253,7 +243,7 @@ cdef void sums_task(void* context, Py_ssize_t number, int thread) noexcept nogil
         leaf = leaf_of(run, unit // walk.pieces, at)
         leaf.first, leaf.second, leaf.step = scratch, scratch + walk.row, walk.row
         first, second = run.first + unit * period, run.second + unit * period
-        if leaf.uniform:
+        if leaf.kind == FC_UNIFORM:
             leaf.first, leaf.second, leaf.rows, leaf.width = first, second, 1, n
             run.leaves.norm_sums(&leaf)
             continue
@@ -286,7 +276,7 @@ cdef void results_task(void* context, Py_ssize_t number, int thread) noexcept no
         at = unit // walk.pieces * walk.length + unit % walk.pieces * walk.piece
         n = elements(walk, unit % walk.pieces)
         leaf = leaf_of(run, unit // walk.pieces, at)
-        if leaf.uniform:
+        if leaf.kind == FC_UNIFORM:
             leaf.rows, leaf.width, leaf.step = 1, n, n
             run.leaf(&leaf)
             continue
@@ -323,7 +313,7 @@ cdef void tables_task(void* context, Py_ssize_t t, int thread) noexcept nogil:
         repeat(run, g, t)
 
 
-cdef inline double inverse_deviation(const Norm* run, Py_ssize_t g) noexcept nogil:
+cdef double inverse_deviation(const Norm* run, Py_ssize_t g) noexcept nogil:
     return 1 / sqrt(get(run.variance, g, run.itemsize) + run.epsilon)
 
 

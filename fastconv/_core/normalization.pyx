@@ -1,7 +1,7 @@
 # cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
 """The doors of batch, layer and group normalisation: arguments are checked, memory is found.
 
-What is computed, and how, stands in ``norm``.
+What is computed, and how, stands in ``norm``, and of vectors by groups in ``row_norm``.
 """
 
 cimport numpy as cnp
@@ -16,7 +16,8 @@ from fastconv._core.elementwise cimport in_memory_of, laid_out
 from fastconv._core.isa cimport leaves
 from fastconv._core.memory cimport Block, new_array, take
 from fastconv._core.norm cimport (
-    TABLES, Norm, Walk, find_moments, find_sums, plan_norm, units, write_results)
+    TABLES, Norm, find_moments, find_sums, plan_norm, units, write_results)
+from fastconv._core.row_norm cimport gradient_of_rows, normalize_rows, row_tasks
 from fastconv._core.threads cimport team_size
 
 cnp.import_array()
@@ -32,6 +33,7 @@ cdef class Problem:
     cdef list vectors
     cdef Block sums, tables
     cdef int typenum, team
+    cdef bint by_rows             # groups of vectors
 
 
 cdef Problem problem_of(dict images, dict vectors, bint batch, groups, epsilon, activation):
@@ -60,6 +62,7 @@ cdef Problem problem_of(dict images, dict vectors, bint batch, groups, epsilon, 
         if run.C % run.G:
             raise ValueError(
                 f"groups: expected a divisor of x's {run.C} channels, got {groups}")
+    problem.by_rows = not batch and run.HW == 1
     per_channel = per_group = (run.C,)
     if not batch:
         per_group = (run.N, run.G)[x.ndim == 3:]
@@ -89,7 +92,9 @@ cdef Problem problem_of(dict images, dict vectors, bint batch, groups, epsilon, 
     run.x = <const char*>cnp.PyArray_DATA(problem.x)
     run.itemsize = <int>cnp.PyArray_ITEMSIZE(problem.x)
     run.leaves = leaves(run.itemsize)
-    if x.size:
+    if problem.by_rows:
+        run.scratch_size = 2 * run.C
+    elif x.size:
         plan_norm(run)
     problem.team = team_size(MEMORY_COST * x.size)
     return problem
@@ -102,9 +107,8 @@ cdef double positive(object epsilon) except -1:
     return value
 
 
-cdef int take_sums(Problem problem, const Walk* walk) except -1:
+cdef int take_sums(Problem problem, Py_ssize_t count) except -1:
     cdef Norm* run = &problem.run
-    cdef Py_ssize_t count = units(walk) * walk.period
     problem.sums = take((2 * count + problem.team * run.scratch_size) * sizeof(double))
     run.first = <double*>problem.sums.data
     run.second, run.scratch = run.first + count, run.first + 2 * count
@@ -155,11 +159,14 @@ def normalize(x, vectors, bint batch, groups, epsilon, activation):
         if not given:
             mean[...], variance[...] = 0, 0
         return y, mean, variance
-    if not given:
-        take_sums(problem, &run.groups)
     run.dst = <char*>cnp.PyArray_DATA(y)
     run.stream = streams(y, 2)
+    if problem.by_rows:
+        with nogil:
+            normalize_rows(run, not given, problem.team)
+        return y, mean, variance
     if not given:
+        take_sums(problem, units(&run.groups) * run.groups.period)
         with nogil:
             find_moments(run, problem.team)
     take_tables(problem)
@@ -185,11 +192,17 @@ def backward(dy, x, vectors, bint batch, groups, epsilon, activation, need_dx):
     if problem.x.size == 0:
         dgamma[...], dbeta[...] = 0, 0
         return dx, dgamma, dbeta
+    cdef char* to_gamma = <char*>cnp.PyArray_DATA(dgamma)
+    cdef char* to_beta = <char*>cnp.PyArray_DATA(dbeta)
+    if problem.by_rows:
+        take_sums(problem, row_tasks(run) * run.C)
+        with nogil:
+            gradient_of_rows(run, to_gamma, to_beta, problem.team)
+        return dx, dgamma, dbeta
     take_tables(problem)
-    take_sums(problem, &run.all)
+    take_sums(problem, units(&run.all) * run.all.period)
     with nogil:
-        find_sums(run, <char*>cnp.PyArray_DATA(dgamma), <char*>cnp.PyArray_DATA(dbeta),
-                  problem.team)
+        find_sums(run, to_gamma, to_beta, problem.team)
         if wanted:
             write_results(run, True, problem.team)
     return dx, dgamma, dbeta

@@ -71,10 +71,11 @@ FC_INLINE V FC_N(lanes_of)(V x, ptrdiff_t lanes)
 FC_INLINE double FC_N(sum_of_lanes)(const V *x)
 {
     T part[VF];
-    double sum = 0;
+    double sum[4] = {0};
     FC_N(store)(part, (x[0] + x[1]) + (x[2] + x[3]));
-    for (int l = 0; l < VF; l++) sum += part[l];
-    return sum;
+    FC_UNROLL
+    for (int l = 0; l < VF; l++) sum[l % 4] += part[l];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 /* Of one channel: `first` and `second` are single numbers. */
@@ -128,7 +129,7 @@ static void FC_N(moments_along)(const fc_norm *s)
 
 static void FC_N(moments)(const fc_norm *s)
 {
-    if (s->uniform) {
+    if (s->kind != FC_BY_POSITION) {
         FC_N(moments_along)(s);
         return;
     }
@@ -139,9 +140,10 @@ static void FC_N(moments)(const fc_norm *s)
     if (at < s->width) FC_N(moments_strip)(s, at, s->width - at, 1, 0);
 }
 
-/* What the tables say for the lanes from `at` on; `uniform` tables have one value. */
+/* What the tables say for the lanes from `at` on; `uniform` tables have one value.  `by` is the
+ * factor of a `by_row` scale. */
 typedef struct {
-    V center, scale, shift, tilt, level;
+    V center, scale, shift, tilt, level, by;
 } FC_N(norm_terms);
 
 FC_INLINE V FC_N(norm_term)(const void *table, ptrdiff_t at, const int uniform)
@@ -153,7 +155,7 @@ FC_INLINE V FC_N(norm_term)(const void *table, ptrdiff_t at, const int uniform)
 FC_INLINE FC_N(norm_terms) FC_N(norm_terms_at)(const fc_norm *s, ptrdiff_t at, const int uniform,
                                                const int forward, const int gradient)
 {
-    FC_N(norm_terms) terms = {{0}, {0}, {0}, {0}, {0}};
+    FC_N(norm_terms) terms = {{0}, {0}, {0}, {0}, {0}, {0}};
     terms.center = FC_N(norm_term)(s->center, at, uniform);
     if (forward || gradient) terms.scale = FC_N(norm_term)(s->scale, at, uniform);
     if (forward) terms.shift = FC_N(norm_term)(s->shift, at, uniform);
@@ -162,6 +164,31 @@ FC_INLINE FC_N(norm_terms) FC_N(norm_terms_at)(const fc_norm *s, ptrdiff_t at, c
         terms.level = FC_N(norm_term)(s->level, at, uniform);
     }
     return terms;
+}
+
+/* What a whole row has in common. */
+FC_INLINE FC_N(norm_terms) FC_N(norm_terms_of_row)(const fc_norm *s, const int gradient)
+{
+    FC_N(norm_terms) terms = {{0}, {0}, {0}, {0}, {0}, {0}};
+    terms.center = FC_N(norm_term)(s->center, 0, 1);
+    terms.by = FC_N(norm_term)(s->by, 0, 1);
+    if (gradient) {
+        terms.tilt = FC_N(norm_term)(s->tilt, 0, 1);
+        terms.level = FC_N(norm_term)(s->level, 0, 1);
+    }
+    return terms;
+}
+
+/* The terms of the vector at `at`, after those of another.  Tables of a row end with it. */
+FC_INLINE void FC_N(norm_terms_move)(FC_N(norm_terms) *terms, const fc_norm *s, ptrdiff_t at,
+                                     ptrdiff_t lanes, const int whole, const int kind,
+                                     const int forward, const int gradient)
+{
+    if (kind == FC_BY_POSITION) *terms = FC_N(norm_terms_at)(s, at, 0, forward, gradient);
+    if (kind == FC_BY_ROW) {
+        terms->scale = FC_N(load_lanes)((const T *)s->scale + at, lanes, whole) * terms->by;
+        if (forward) terms->shift = FC_N(load_lanes)((const T *)s->shift + at, lanes, whole);
+    }
 }
 
 /* The forward pass; its sign, where the ReLU's mask is wanted, has the same bits. */
@@ -256,11 +283,52 @@ FC_INLINE void FC_N(norm_sums_along)(const fc_norm *s, const int relu)
     s->second[0] = product;
 }
 
+/* Of a row: sums along it of dz * scale, and each position's dz added to its own sums. */
+FC_INLINE void FC_N(norm_sums_of_row)(const fc_norm *s, const int relu)
+{
+    const ptrdiff_t most = FC_NORM_ROWS * VF;
+    const FC_N(norm_terms) row = FC_N(norm_terms_of_row)(s, 0);
+    T *sums = (T *)s->dz_sums, *products = (T *)s->dz_products;
+    double sum = 0, product = 0;
+    for (ptrdiff_t at = 0; at < s->width; at += most) {
+        const ptrdiff_t end = s->width - at < most ? s->width : at + most;
+        V first[FC_STRIP] = {{0}, {0}, {0}, {0}}, second[FC_STRIP] = {{0}, {0}, {0}, {0}};
+        for (ptrdiff_t i = at; i < end; i += VF) {
+            const ptrdiff_t lanes = end - i;
+            const int whole = lanes >= VF;
+            FC_N(norm_terms) terms = row;
+            FC_N(norm_terms_move)(&terms, s, i, lanes, whole, FC_BY_ROW, relu, 0);
+            const V x = FC_N(load_lanes)((const T *)s->x + i, lanes, whole);
+            const V dy = FC_N(load_lanes)((const T *)s->dy + i, lanes, whole);
+            const V dz = FC_N(norm_dz)(x, dy, terms, relu), away = x - terms.center;
+            first[0] += dz * terms.scale;
+            second[0] += dz * terms.scale * away;
+            if (whole) {
+                FC_N(store)(sums + i, FC_N(load)(sums + i) + dz);
+                FC_N(store)(products + i, FC_N(load)(products + i) + dz * (away * terms.by));
+            } else {
+                const V d = FC_N(load_part)(sums + i, lanes);
+                const V p = FC_N(load_part)(products + i, lanes);
+                FC_N(store_part)(sums + i, d + dz, lanes);
+                FC_N(store_part)(products + i, p + dz * (away * terms.by), lanes);
+            }
+        }
+        sum += FC_N(sum_of_lanes)(first);
+        product += FC_N(sum_of_lanes)(second);
+    }
+    s->first[0] = sum;
+    s->second[0] = product;
+}
+
 static void FC_N(norm_sums)(const fc_norm *s)
 {
-    if (s->uniform && s->relu)
+    if (s->kind == FC_BY_ROW && s->relu)
+        FC_N(norm_sums_of_row)(s, 1);
+    else if (s->kind == FC_BY_ROW)
+        FC_N(norm_sums_of_row)(s, 0);
+    else if (s->kind == FC_UNIFORM && s->relu)
         FC_N(norm_sums_along)(s, 1);
-    else if (s->uniform)
+    else if (s->kind == FC_UNIFORM)
         FC_N(norm_sums_along)(s, 0);
     else if (s->relu)
         FC_N(norm_sums_down)(s, 1);
@@ -278,18 +346,20 @@ FC_INLINE V FC_N(norm_result)(V x, V dy, FC_N(norm_terms) terms, const int relu,
 }
 
 /* Rows of results: forward, or the gradient. */
-FC_INLINE void FC_N(norm_rows)(const fc_norm *s, const int uniform, const int relu,
-                               const int gradient, const int stream)
+FC_INLINE void FC_N(norm_rows)(const fc_norm *s, const int kind, const int relu, const int gradient,
+                               const int stream)
 {
     const int forward = relu || !gradient;
-    FC_N(norm_terms) terms = FC_N(norm_terms_at)(s, 0, uniform, forward, gradient);
+    FC_N(norm_terms) terms = kind == FC_BY_ROW
+                                 ? FC_N(norm_terms_of_row)(s, gradient)
+                                 : FC_N(norm_terms_at)(s, 0, kind, forward, gradient);
     const ptrdiff_t whole = s->width / VF * VF, lanes = s->width - whole;
     for (ptrdiff_t r = 0; r < s->rows; r++) {
         T *dst = (T *)s->dst + r * s->step;
         const T *x = (const T *)s->x + r * s->step, *dy = x;
         if (gradient) dy = (const T *)s->dy + r * s->step;
         for (ptrdiff_t i = 0; i < whole; i += VF) {
-            if (!uniform) terms = FC_N(norm_terms_at)(s, i, 0, forward, gradient);
+            FC_N(norm_terms_move)(&terms, s, i, VF, 1, kind, forward, gradient);
             const V y =
                 FC_N(norm_result)(FC_N(load)(x + i), FC_N(load)(dy + i), terms, relu, gradient);
             if (stream)
@@ -298,33 +368,39 @@ FC_INLINE void FC_N(norm_rows)(const fc_norm *s, const int uniform, const int re
                 FC_N(store)(dst + i, y);
         }
         if (lanes) {
-            if (!uniform) terms = FC_N(norm_terms_at)(s, whole, 0, forward, gradient);
+            FC_N(norm_terms_move)(&terms, s, whole, lanes, 0, kind, forward, gradient);
             const V v = FC_N(load_part)(x + whole, lanes), d = FC_N(load_part)(dy + whole, lanes);
             FC_N(store_part)(dst + whole, FC_N(norm_result)(v, d, terms, relu, gradient), lanes);
         }
     }
 }
 
-FC_INLINE void FC_N(norm_rows_stored)(const fc_norm *s, const int uniform, const int relu,
+FC_INLINE void FC_N(norm_rows_stored)(const fc_norm *s, const int kind, const int relu,
                                       const int gradient)
 {
     const int aligned = (uintptr_t)s->dst % FC_VBYTES == 0 && (s->rows <= 1 || s->step % VF == 0);
     if (s->stream && aligned)
-        FC_N(norm_rows)(s, uniform, relu, gradient, 1);
+        FC_N(norm_rows)(s, kind, relu, gradient, 1);
     else
-        FC_N(norm_rows)(s, uniform, relu, gradient, 0);
+        FC_N(norm_rows)(s, kind, relu, gradient, 0);
+}
+
+FC_INLINE void FC_N(norm_kind)(const fc_norm *s, const int kind, const int gradient)
+{
+    if (s->relu)
+        FC_N(norm_rows_stored)(s, kind, 1, gradient);
+    else
+        FC_N(norm_rows_stored)(s, kind, 0, gradient);
 }
 
 FC_INLINE void FC_N(norm_pass)(const fc_norm *s, const int gradient)
 {
-    if (s->uniform && s->relu)
-        FC_N(norm_rows_stored)(s, 1, 1, gradient);
-    else if (s->uniform)
-        FC_N(norm_rows_stored)(s, 1, 0, gradient);
-    else if (s->relu)
-        FC_N(norm_rows_stored)(s, 0, 1, gradient);
+    if (s->kind == FC_BY_ROW)
+        FC_N(norm_kind)(s, FC_BY_ROW, gradient);
+    else if (s->kind == FC_UNIFORM)
+        FC_N(norm_kind)(s, FC_UNIFORM, gradient);
     else
-        FC_N(norm_rows_stored)(s, 0, 0, gradient);
+        FC_N(norm_kind)(s, FC_BY_POSITION, gradient);
 }
 
 static void FC_N(normalize)(const fc_norm *s) { FC_N(norm_pass)(s, 0); }

@@ -254,9 +254,7 @@ typedef struct {
 
 typedef void (*fc_winograd_fn)(const fc_winograd *w);
 
-/* The passes of a normalisation over `rows` rows of `width` positions, `step` elements apart.  The
- * tables have a value for each position (and may be read in whole vectors).  With `uniform` there is
- * one row of one channel: a value in each table for all positions, one sum over all of them.
+/* The passes of a normalisation over `rows` rows of `width` positions, `step` elements apart.
  * With z = (x - center) * scale + shift and dz = dy (where z > 0, with relu; else 0):
  *
  *   moments        first = mean of the rows' x;  second = sum of (x - first)^2
@@ -264,15 +262,27 @@ typedef void (*fc_winograd_fn)(const fc_winograd *w);
  *   norm_sums      first = sum of the rows' dz;  second = sum of dz * (x - center)
  *   norm_gradient  dst = dz * scale + (x - center) * tilt + level
  *
- * `first` and `second` have a value for each position.  With `stream` dst goes past the caches
- * where it is aligned, and a leaf `fence` follows before anyone reads it. */
+ * By `kind`, tables, and `first` and `second`, have
+ *
+ *   FC_BY_POSITION  a value for each position (tables may be read in whole vectors)
+ *   FC_UNIFORM      one value: there is one row of one channel
+ *   FC_BY_ROW       scale and shift a value for each position, all others one: there is one row,
+ *                   with moments of its own.  `by` is a factor of scale.  The sums are of
+ *                   dz * scale * by; dz_sums and dz_products, a value for each position, get dz and
+ *                   dz * (x - center) * by added.
+ *
+ * With `stream` dst goes past the caches where it is aligned, and a leaf `fence` follows before
+ * anyone reads it. */
+enum { FC_BY_POSITION, FC_UNIFORM, FC_BY_ROW };
+
 typedef struct {
     void *dst;
     const void *x, *dy;
-    const void *center, *scale, *shift, *tilt, *level;
+    const void *center, *scale, *shift, *tilt, *level, *by;
     double *first, *second;
+    void *dz_sums, *dz_products;
     ptrdiff_t rows, width, step;
-    int uniform, relu, stream;
+    int kind, relu, stream;
 } fc_norm;
 
 typedef void (*fc_norm_fn)(const fc_norm *s);
