@@ -16,6 +16,7 @@ SIZES = [
     (128, 10, 1),
     (33, 1, 65),
     (2, 5000, 3),
+    (300, 600, 270),  # several blocks of samples, inputs, outputs, and of every sum
     *zip(TILE_EDGES, TILE_EDGES[9:] + TILE_EDGES[:9], TILE_EDGES[4:] + TILE_EDGES[:4], strict=True),
     *zip(PRIMES, PRIMES[3:] + PRIMES[:3], PRIMES[7:] + PRIMES[:7], strict=True),
 ]
@@ -71,12 +72,37 @@ def test_adjoint(rng):
         assert inner[0] == inner[1] == inner[2]
 
 
+def test_results_that_outgrow_the_caches(isa, rng):
+    """A kernel's gradient that is stored past the caches, its rows aligned and not."""
+    for inputs in (2048, 2043):
+        x, dy = integers(rng, (3, inputs)), integers(rng, (3, 2048))
+        for threads in (1, 2):
+            fastconv.set_num_threads(threads)
+            _, dkernel, _ = fastconv.dense_backward(dy, x, np.zeros((2048, inputs), np.float32))
+            assert_same(dkernel, dy.T @ x, f"{inputs} inputs, {isa}")
+
+
+def test_the_same_bits_for_any_number_of_threads(isa, rng):
+    x, dy = rng.standard_normal((300, 600), np.float32), rng.standard_normal((300, 270), np.float32)
+    kernel = rng.standard_normal((270, 600), np.float32)
+    results = []
+    for threads in (1, 2, 5):
+        fastconv.set_num_threads(threads)
+        found = fastconv.dense(x, kernel), *fastconv.dense_backward(dy, x, kernel)
+        results.append([array.tobytes() for array in found])
+    assert results[0] == results[1] == results[2]
+
+
 def test_samples_do_not_depend_on_each_other(isa, rng):
-    """A sample gives the same bits alone and among others."""
+    """A sample, and its gradient, has the same bits alone and among others."""
     for n, inputs, outputs in SIZES:
         x = rng.standard_normal((n, inputs), np.float32)
         kernel = rng.standard_normal((outputs, inputs), np.float32)
-        together = fastconv.dense(x, kernel)
+        dy = rng.standard_normal((n, outputs), np.float32)
+        together, dx = fastconv.dense(x, kernel), fastconv.dense_backward(dy, x, kernel)[0]
         for i in {0, n // 2, n - 1} if n else ():
             one = fastconv.dense(x[i : i + 1], kernel)[0]
-            assert_same_bits(one, together[i], f"sample {i} of {n}, {inputs} -> {outputs}, {isa}")
+            what = f"sample {i} of {n}, {inputs} -> {outputs}, {isa}"
+            assert_same_bits(one, together[i], what)
+            one_dx = fastconv.dense_backward(dy[i : i + 1], x[i : i + 1], kernel)[0]
+            assert_same_bits(one_dx[0], dx[i], what)

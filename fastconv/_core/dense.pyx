@@ -1,35 +1,23 @@
 # cython: language_level=3, cdivision=True
-"""The doors of dense layers: samples are the pixels of a 1x1 convolution.
+"""The doors of dense layers; ``matrix`` has their loop nests.
 
-The kernel gradient takes them as images of one pixel, and that of a single sample, an outer
-product, has no sum at all.
+The kernel gradient of a single sample, an outer product, has no sum at all.  The gradient of the
+bias is that of a convolution over images of one pixel.
 """
 
 cimport numpy as cnp
 
 from fastconv.arguments import boolean
 
-from fastconv._core.algorithm cimport DIRECT
 from fastconv._core.arguments cimport (
     array, c_destination, check_bias, contiguous, finish, float_type, is_relu, shape_text)
 from fastconv._core.conv cimport conv2d_backward_bias
 from fastconv._core.isa cimport fc_leaves, leaves
+from fastconv._core.matrix cimport product, products_of_rows
 from fastconv._core.memory cimport new_array
-from fastconv._core.pack cimport Image
-from fastconv._core.run cimport (
-    FORWARD, INPUT, KERNEL, Key, pixels, run_correlation, run_kernel_gradient)
 from fastconv._core.threads cimport parallel_for, team_size
 
 cnp.import_array()
-
-
-cdef Image rows_of_pixels(cnp.ndarray value) noexcept:
-    """A contiguous (N, features) array as N pixels of one row."""
-    cdef Image view
-    view.data = <char*>cnp.PyArray_DATA(value)
-    view.sc, view.sw = 1, value.shape[1]
-    view.sh = view.sn = value.shape[0] * value.shape[1]
-    return view
 
 
 cdef cnp.ndarray samples(cnp.ndarray value):
@@ -45,10 +33,9 @@ cdef cnp.ndarray matrix(object value, str name, str letters):
 
 
 def dense(x_, kernel_, bias_, activation, out):
-    cdef Key key
-    cdef Image src, dst
     cdef Py_ssize_t shape[2]
     cdef int typenum
+    cdef const char* summand = NULL
     cdef bint relu = is_relu(activation)
     cdef cnp.ndarray x = matrix(x_, "x", "N, in_features")
     cdef cnp.ndarray kernel = matrix(kernel_, "kernel", "out_features, in_features")
@@ -61,21 +48,21 @@ def dense(x_, kernel_, bias_, activation, out):
     else:
         typenum = float_type([x, kernel, bias], ["x", "kernel", "bias"])
         bias = contiguous(bias, typenum)
-    key.algorithm = DIRECT
-    key.direction, key.itemsize = FORWARD, 4 if typenum == cnp.NPY_FLOAT32 else 8
+        summand = <const char*>cnp.PyArray_DATA(bias)
     shape[0], shape[1] = x.shape[0], kernel.shape[0]
     y = c_destination(out, 2, shape, typenum, (x_, kernel_, bias_), ("x", "kernel", "bias"))
     if shape[0]:
-        x = contiguous(x, typenum)
-        pixels(&key.geometry, 1, x.shape[1], kernel.shape[0], 1, x.shape[0])
-        src, dst = rows_of_pixels(x), rows_of_pixels(y)
-        run_correlation(&key, &src, contiguous(kernel, typenum), bias, &dst, relu)
+        x, kernel = contiguous(x, typenum), contiguous(kernel, typenum)
+        products_of_rows(
+            <const char*>cnp.PyArray_DATA(x), <const char*>cnp.PyArray_DATA(kernel), summand,
+            <char*>cnp.PyArray_DATA(y), x.shape[0], kernel.shape[0], x.shape[1], relu,
+            <int>cnp.PyArray_ITEMSIZE(x))
     return finish(y, out)
 
 
 def dense_backward(dy_, x_, kernel_, need_dx):
-    cdef Key key
-    cdef Image grad, dst
+    cdef Py_ssize_t N, inputs, outputs
+    cdef int itemsize
     cdef cnp.ndarray dy = matrix(dy_, "dy", "N, out_features")
     cdef cnp.ndarray x = matrix(x_, "x", "N, in_features")
     cdef cnp.ndarray kernel = matrix(kernel_, "kernel", "out_features, in_features")
@@ -88,26 +75,26 @@ def dense_backward(dy_, x_, kernel_, need_dx):
         raise ValueError(
             f"dy: expected shape ({x.shape[0]}, {kernel.shape[0]}), got {shape_text(dy)}")
     typenum = float_type([dy, x, kernel], ["dy", "x", "kernel"])
-    key.algorithm = DIRECT
-    key.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
+    itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
     if need_dx:
-        dx = new_array(2, <const Py_ssize_t*>x.shape, <int>key.itemsize, False)
-    dkernel = new_array(2, <const Py_ssize_t*>kernel.shape, <int>key.itemsize, False)
+        dx = new_array(2, <const Py_ssize_t*>x.shape, itemsize, False)
+    dkernel = new_array(2, <const Py_ssize_t*>kernel.shape, itemsize, False)
     dy, x = contiguous(dy, typenum), contiguous(x, typenum)
-    if x.shape[0] == 0:
+    N, inputs, outputs = x.shape[0], x.shape[1], kernel.shape[0]
+    if N == 0:
         dkernel.fill(0)
     else:
         if need_dx:
-            pixels(&key.geometry, 1, x.shape[1], kernel.shape[0], 1, x.shape[0])
-            grad, dst = rows_of_pixels(dy), rows_of_pixels(dx)
-            key.direction = INPUT
-            run_correlation(&key, &grad, contiguous(kernel, typenum), None, &dst, False)
-        if x.shape[0] == 1:
+            kernel = contiguous(kernel, typenum)
+            product(<const char*>cnp.PyArray_DATA(dy), False,
+                    <const char*>cnp.PyArray_DATA(kernel), <char*>cnp.PyArray_DATA(dx),
+                    N, inputs, outputs, itemsize)
+        if N == 1:
             outer_product(dy, x, dkernel)
         else:
-            pixels(&key.geometry, x.shape[0], x.shape[1], kernel.shape[0], 1, 1)
-            key.direction = KERNEL
-            run_kernel_gradient(&key, samples(x), samples(dy), dkernel, typenum)
+            product(<const char*>cnp.PyArray_DATA(dy), True,
+                    <const char*>cnp.PyArray_DATA(x), <char*>cnp.PyArray_DATA(dkernel),
+                    outputs, inputs, N, itemsize)
     return dx, dkernel, conv2d_backward_bias(samples(dy))
 
 

@@ -45,6 +45,17 @@ cdef extern from "ukernels/ukernels.h" nogil:
         int stream
 
     ctypedef void (*fc_tile_fn)(fc_tile* t) noexcept nogil
+
+    ctypedef struct fc_dots:
+        const void* a
+        const void* b
+        const void* bias
+        void* c
+        Py_ssize_t a_row, b_row, c_row
+        Py_ssize_t rows, cols, n
+        int accumulate, relu
+
+    ctypedef void (*fc_dots_fn)(const fc_dots* d) noexcept nogil
     ctypedef void (*fc_transpose_fn)(
         void* dst, Py_ssize_t dst_row, const Py_ssize_t* order,
         const void* src, Py_ssize_t src_row, Py_ssize_t rows, Py_ssize_t cols) noexcept nogil
@@ -80,12 +91,12 @@ cdef extern from "ukernels/ukernels.h" nogil:
         const void* dy
         const void* y
         const uint8_t* taps
-        Py_ssize_t n, channels
-        Py_ssize_t nu, dx_n, dx_u, gap
-        int tap, add
-        Py_ssize_t dx_room, dy_room
+        const Py_ssize_t* window
+        const Py_ssize_t* tap
+        Py_ssize_t pixels, channels, dx_step, windows, room
 
-    ctypedef void (*fc_unpool_windows_fn)(const fc_unpool* p) noexcept nogil
+    ctypedef void (*fc_unpool_pixels_fn)(const fc_unpool* p) noexcept nogil
+    ctypedef int (*fc_most_fn)(const uint8_t* taps, Py_ssize_t n) noexcept nogil
 
     ctypedef struct fc_step:
         void* value
@@ -205,7 +216,9 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_fence_fn fence
         fc_prefetch_fn prefetch
         const fc_leaves* narrow
-        fc_unpool_windows_fn unpool_windows
+        fc_unpool_pixels_fn unpool_pixels
+        fc_most_fn most
+        fc_dots_fn dots
         fc_step_fn sgd
         fc_step_fn adam
         fc_step_fn rmsprop

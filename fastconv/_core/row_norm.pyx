@@ -62,7 +62,7 @@ cdef void normalize_task(void* context, Py_ssize_t task, int thread) noexcept no
 
 cdef void normalize_run(Norm* run, Py_ssize_t task, bint find) noexcept nogil:
     cdef Py_ssize_t each = rows_of_task(run), width = run.C // run.G, row, g
-    cdef double mean, square, by
+    cdef double mean, square
     cdef double numbers[3]
     cdef fc_norm leaf = leaf_of_rows(run, numbers)
     leaf.first, leaf.second = &mean, &square

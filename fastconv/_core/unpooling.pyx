@@ -5,9 +5,9 @@ Where only the winners' *places* in the plane are known, a task is an image and 
 where it belongs, so that overlapping windows add up within one thread.
 
 Where the *tap* of each window is known, a task owns rows of dx and asks of every window that sees
-a pixel whether the pixel won.  Rows are written in the order of memory, many channels at a time,
-once where windows do not overlap; and no tap, whatever its value, can lead outside of the image.
-A planar array is transposed rows at a time through the task's scratch.
+a pixel whether the pixel won: tables say which ones see a column, and with which tap.  A pixel is
+written once, many channels at a time; and no tap, whatever its value, can lead outside of the
+image.  A planar array is transposed rows at a time through the task's scratch.
 """
 
 cimport numpy as cnp
@@ -110,7 +110,12 @@ cdef struct TapGradient:
     Py_ssize_t N, C
     Axis h, w
     Py_ssize_t rows, n_rows       # of dx
-    bint overlap, planar
+    Py_ssize_t* start             # [column] -> the first of its windows; one more at the end
+    Py_ssize_t* window            # their places in a row of dy
+    Py_ssize_t* tap               # and the taps that they see the column with
+    Py_ssize_t* run               # columns a stride apart that are seen alike: first, and how many
+    Py_ssize_t n_runs
+    bint planar
     char* dx
     const char* dy
     const char* y                 # or NULL
@@ -129,7 +134,7 @@ def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dil
     cdef cnp.ndarray dx
     cdef Block block
     cdef Py_ssize_t shape[4]
-    cdef Py_ssize_t seen, lanes
+    cdef Py_ssize_t seen, lanes, tables
     cdef int typenum, team, missing
     missing = gradient_shape(dy, input_shape, shape)
     if not cnp.PyArray_SAMESHAPE(taps, dy):
@@ -166,11 +171,9 @@ def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dil
     if y is not None:
         run.y = <const char*>cnp.PyArray_DATA(y)
     run.taps = <const uint8_t*>cnp.PyArray_DATA(taps)
-    run.overlap = k.sh < k.KH or k.sw < k.KW or k.dh != 1 or k.dw != 1
     lanes = (run.C + run.leaves.vf - 1) // run.leaves.vf * run.leaves.vf
     run.rows = min(max(TASK_VALUES // (lanes * run.w.source), 1), run.h.source)
-    if not run.overlap:
-        run.rows = (run.rows + k.sh - 1) // k.sh * k.sh
+    run.rows = (run.rows + k.sh - 1) // k.sh * k.sh
     run.n_rows = (run.h.source + run.rows - 1) // run.rows
     run.dx_scratch = run.dy_scratch = run.thread_bytes = 0
     if run.planar:
@@ -181,8 +184,15 @@ def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dil
         run.thread_bytes = ((run.dx_scratch + 2 * run.dy_scratch) * run.itemsize + 127) // 64 * 64
     run.bad = -1
     team = team_size(8.0 * run.N * lanes * shape[2] * shape[3])
-    block = take(team * run.thread_bytes)
+    tables = (3 * run.w.source + 1 + 2 * run.w.n * k.KW) * sizeof(Py_ssize_t)
+    block = take(team * run.thread_bytes + tables)
     run.scratch = block.data
+    run.start = <Py_ssize_t*>(block.data + team * run.thread_bytes)
+    run.window = run.start + run.w.source + 1
+    run.tap = run.window + run.w.n * k.KW
+    run.run = run.tap + run.w.n * k.KW
+    columns_seen(&run)
+    find_runs(&run)
     with nogil:
         parallel_for(run.N * run.n_rows, team, spread_task, &run)
     if run.bad >= 0:
@@ -284,69 +294,98 @@ cdef void spread_task(void* context, Py_ssize_t number, int thread) noexcept nog
                          (r1 - r0) * run.w.source, C)
 
 
+cdef void columns_seen(TapGradient* run) noexcept nogil:
+    """Which windows see a column, from left to right."""
+    cdef Py_ssize_t j, u, u0, u1, x, C = run.C
+    memset(run.start, 0, (run.w.source + 1) * sizeof(Py_ssize_t))
+    for j in range(run.w.n):
+        valid_taps(&run.w, j, &u0, &u1)
+        for u in range(u0, u1):
+            run.start[j * run.w.stride + run.w.offset + u * run.w.offset_step + 1] += 1
+    for x in range(run.w.source):
+        run.start[x + 1] += run.start[x]
+    for j in range(run.w.n):
+        valid_taps(&run.w, j, &u0, &u1)
+        for u in range(u0, u1):
+            x = j * run.w.stride + run.w.offset + u * run.w.offset_step
+            run.window[run.start[x]], run.tap[run.start[x]] = j * C, u
+            run.start[x] += 1
+    # Each is where the next one began.
+    for x in range(run.w.source, 0, -1):
+        run.start[x] = run.start[x - 1]
+    run.start[0] = 0
+
+
+cdef void find_runs(TapGradient* run) noexcept nogil:
+    cdef Py_ssize_t x, y, phase, stride = run.w.stride
+    run.n_runs = 0
+    for phase in range(min(stride, run.w.source)):
+        x = phase
+        while x < run.w.source:
+            y = x + stride
+            while y < run.w.source and seen_alike(run, x, y):
+                y += stride
+            run.run[2 * run.n_runs], run.run[2 * run.n_runs + 1] = x, (y - x) // stride
+            run.n_runs += 1
+            x = y
+
+
+cdef bint seen_alike(const TapGradient* run, Py_ssize_t x, Py_ssize_t y) noexcept nogil:
+    """Whether windows see column y as they see x, but further to the right."""
+    cdef Py_ssize_t count = run.start[x + 1] - run.start[x], e
+    cdef Py_ssize_t further = (y - x) // run.w.stride * run.C
+    if run.start[y + 1] - run.start[y] != count:
+        return False
+    for e in range(count):
+        if (run.tap[run.start[x] + e] != run.tap[run.start[y] + e]
+                or run.window[run.start[x] + e] + further != run.window[run.start[y] + e]):
+            return False
+    return True
+
+
 cdef void spread_rows(
     const TapGradient* run, Py_ssize_t r0, Py_ssize_t r1, Py_ssize_t i0, Py_ssize_t i1, char* dx,
     const char* dy, const char* y, const uint8_t* taps
 ) noexcept nogil:
-    """Rows [r0, r1) of dx, channels-last, from rows [i0, i1) of windows: pointers are to these.
-
-    Where windows overlap, rows are zero first and everything is added, in the order of the
-    windows.  Otherwise a window owns the pixels up to the next one's first, and a row of taps or
-    of zeros follows the other.
-    """
-    cdef Py_ssize_t i, j, t, t0, t1, u0, u1, row, column, at, to, next, size = run.itemsize
-    cdef Py_ssize_t C = run.C, dx_row = run.w.source * C, room = (r1 - r0) * dx_row
-    cdef Py_ssize_t whole0 = first_valid(&run.w, 0), whole1 = end_valid(&run.w, run.w.taps - 1)
-    cdef Py_ssize_t done = 0      # rows of dx that are written
+    """Rows [r0, r1) of dx, channels-last, from rows [i0, i1) of windows: pointers are to these."""
+    cdef Py_ssize_t r, i, t, at, x, e, first, C = run.C
+    cdef Py_ssize_t dx_row = run.w.source * C, dy_row = run.w.n * C
+    cdef Py_ssize_t reach = (run.h.taps - 1) * run.h.offset_step
+    cdef Py_ssize_t window[MOST_TAPS]
+    cdef Py_ssize_t tap[MOST_TAPS]
     cdef fc_unpool p
-    p.channels, p.add = C, run.overlap
-    p.dx_n, p.dx_u = run.w.stride * C, run.w.offset_step * C
-    if run.overlap:
-        memset(dx, 0, room * size)
-    elif run.w.n * run.w.stride + run.w.offset != run.w.source:
-        # The last window owns the columns to the border: it has a call of its own.
-        whole1 = min(whole1, run.w.n - 1)
-    for i in range(i0, i1):
-        valid_taps(&run.h, i, &t0, &t1)
-        for t in range(t0, t1):
-            row = i * run.h.stride + run.h.offset + t * run.h.offset_step
-            if row < r0 or row >= r1:
-                continue
-            if not run.overlap:
-                memset(dx + done * dx_row * size, 0, (row - r0 - done) * dx_row * size)
-                done = row - r0 + 1
-            j = 0
-            while j < run.w.n:
-                valid_taps(&run.w, j, &u0, &u1)
-                p.n = whole1 - j if whole0 <= j < whole1 else 1
-                column = j * run.w.stride + run.w.offset + u0 * run.w.offset_step
-                p.nu = u1 - u0
-                next = min((j + 1) * run.w.stride + run.w.offset, run.w.source)
-                if j == run.w.n - 1:
-                    next = run.w.source
-                p.gap = 0 if run.overlap else next - column - p.nu
-                p.tap = <int>(t * run.w.taps + u0)
-                at, to = ((i - i0) * run.w.n + j) * C, (row - r0) * dx_row + column * C
-                p.dx, p.dy, p.taps = dx + to * size, dy + at * size, taps + at
-                p.y = y + at * size if y != NULL else NULL
-                p.dx_room, p.dy_room = room - to, (i1 - i0) * run.w.n * C - at
-                run.leaves.unpool_windows(&p)
-                j += p.n
-            # end: j
-        # end: t
-    # end: i
-    if not run.overlap:
-        memset(dx + done * dx_row * size, 0, room * size - done * dx_row * size)
+    p.channels, p.dx_step = C, run.w.stride * C
+    p.dy, p.y, p.taps, p.room = dy, y, taps, (i1 - i0) * dy_row
+    p.window, p.tap = window, tap
+    for r in range(r0, r1):
+        # The first row of windows that reaches so far down.
+        first = max(i0, max(r - run.h.offset - reach + run.h.stride - 1, 0) // run.h.stride)
+        for at in range(run.n_runs):
+            x, p.pixels, p.windows = run.run[2 * at], run.run[2 * at + 1], 0
+            for i in range(first, i1):
+                t = r - run.h.offset - i * run.h.stride
+                if t < 0:
+                    break
+                if run.h.offset_step > 1 and t % run.h.offset_step:
+                    continue
+                t = t // run.h.offset_step * run.w.taps
+                for e in range(run.start[x], run.start[x + 1]):
+                    window[p.windows] = (i - i0) * dy_row + run.window[e]
+                    tap[p.windows] = t + run.tap[e]
+                    p.windows += 1
+            p.dx = dx + ((r - r0) * dx_row + x * C) * run.itemsize
+            run.leaves.unpool_pixels(&p)
 
 
 cdef void check_taps(TapGradient* run, Py_ssize_t n, Py_ssize_t i0, Py_ssize_t i1) noexcept nogil:
     """Note a tap of these rows of windows that is none, or that lies in the padding."""
-    cdef Py_ssize_t C = run.C, KW = run.w.taps, i, j, c, t0, t1, u0, u1
+    cdef Py_ssize_t C = run.C, KW = run.w.taps, i, j, c, t, t0, t1, u0, u1
     cdef const uint8_t* taps = run.taps + (n * run.h.n + i0) * run.w.n * C
     cdef Py_ssize_t whole0 = first_valid(&run.w, 0), whole1 = end_valid(&run.w, KW - 1)
-    cdef uint8_t most = 0
-    for c in range((i1 - i0) * run.w.n * C):
-        most = taps[c] if taps[c] > most else most
+    cdef int most = run.leaves.most(taps, (i1 - i0) * run.w.n * C)
+    cdef Py_ssize_t known[4]      # the taps that are inside, of rows and columns
+    cdef uint8_t inside[MOST_TAPS]
+    known[:] = [0, 0, 0, 0]
     if most >= run.h.taps * KW:
         run.bad = most
         return
@@ -355,8 +394,13 @@ cdef void check_taps(TapGradient* run, Py_ssize_t n, Py_ssize_t i0, Py_ssize_t i
         j = whole1 if t1 - t0 == run.h.taps and whole0 == 0 else 0
         while j < run.w.n:
             valid_taps(&run.w, j, &u0, &u1)
+            if known[0] != t0 or known[1] != t1 or known[2] != u0 or known[3] != u1:
+                known[:] = [t0, t1, u0, u1]
+                memset(inside, 0, MOST_TAPS)
+                for t in range(t0, t1):
+                    memset(inside + t * KW + u0, 1, u1 - u0)
             for c in range(j * C, (j + 1) * C):
-                if not (t0 <= taps[c] // KW < t1 and u0 <= taps[c] % KW < u1):
+                if not inside[taps[c]]:
                     run.bad = taps[c]
             j += 1
             if j == whole0 and t1 - t0 == run.h.taps:

@@ -4,6 +4,7 @@
 #include "transpose.inc.h"
 #include "gather.inc.h"
 #include "tile.inc.h"
+#include "dots.inc.h"
 #include "elementwise.inc.h"
 #include "pool.inc.h"
 #include "roof.inc.h"
@@ -69,7 +70,9 @@ const fc_leaves FC_N(leaves) = {
 #ifdef FC_NARROW
     .narrow = &FC_N2(leaves, FC_TYPE, FC_NARROW),
 #endif
-    .unpool_windows = FC_N(unpool_windows),
+    .unpool_pixels = FC_N(unpool_pixels),
+    .most = FC_N(most),
+    .dots = FC_N(dots),
     .sgd = FC_N(sgd),
     .adam = FC_N(adam),
     .rmsprop = FC_N(rmsprop),

@@ -9,11 +9,6 @@
 #define FC_NORM_ROWS 64
 #define FC_STRIP 4
 
-FC_INLINE V FC_N(load_lanes)(const T *p, ptrdiff_t lanes, const int whole)
-{
-    return whole ? FC_N(load)(p) : FC_N(load_part)(p, lanes);
-}
-
 FC_INLINE void FC_N(moments_strip)(const fc_norm *s, ptrdiff_t at, ptrdiff_t lanes, const int nv,
                                    const int whole)
 {

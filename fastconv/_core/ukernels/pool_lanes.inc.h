@@ -1,9 +1,11 @@
-/* pool_lanes.inc.h - max pooling and its gradient by vectors of LANES channels; included by pool.inc.h.
+/* pool_lanes.inc.h - max pooling by vectors of LANES channels; included by pool.inc.h.
  *
  * Pixels are written in the order in which they lie in memory.  So a vector that holds a pixel's
  * last channels may reach into the pixels after it, which come later and overwrite what it left
  * there: with few channels, whole vectors still do the work.  `room` says how far that may go.
  */
+
+enum { P(VECTORS) = 4 };
 
 typedef T P(vec) __attribute__((vector_size(LANES * sizeof(T))));
 typedef I P(ivec) __attribute__((vector_size(LANES * sizeof(T))));
@@ -33,29 +35,42 @@ FC_INLINE void P(narrow)(uint8_t *dst, P(ivec) x)
 #endif
 }
 
-FC_INLINE void P(max_pool_vector)(const fc_pool *p, ptrdiff_t j, ptrdiff_t c,
-                                  const ptrdiff_t nt, const ptrdiff_t nu)
+/* nv vectors of a window's channels: all of a pixel's, so that its cache lines are read once. */
+FC_INLINE void P(max_pool_vectors)(const fc_pool *p, ptrdiff_t j, ptrdiff_t c, const int nv,
+                                   const ptrdiff_t nt, const ptrdiff_t nu)
 {
     const T *x = (const T *)p->x + j * p->x_n + c;
     const ptrdiff_t at = j * p->channels + c;
     const I first = p->index + (I)j * p->index_n;
-    P(vec) best = P(load)(x);
-    P(ivec) best_index = (P(ivec)){0} + first;
+    P(vec) best[P(VECTORS)];
+    P(ivec) best_index[P(VECTORS)];
+    FC_UNROLL
+    for (int i = 0; i < nv; i++) {
+        best[i] = P(load)(x + i * LANES);
+        best_index[i] = (P(ivec)){0} + first;
+    }
     for (ptrdiff_t it = 0; it < nt; it++) {
         for (ptrdiff_t iu = 0; iu < nu; iu++) {
             if (it + iu == 0) continue;
-            const P(vec) v = P(load)(x + it * p->x_t + iu * p->x_u);
-            const P(ivec) take = (v > best) | (v != v);
             const I index = first + (I)it * p->index_t + (I)iu * p->index_u;
-            best = (P(vec))(((P(ivec))v & take) | ((P(ivec))best & ~take));
-            best_index = (index & take) | (best_index & ~take);
+            FC_UNROLL
+            for (int i = 0; i < nv; i++) {
+                const P(vec) v = P(load)(x + it * p->x_t + iu * p->x_u + i * LANES);
+                const P(ivec) take = (v > best[i]) | (v != v);
+                best[i] = (P(vec))(((P(ivec))v & take) | ((P(ivec))best[i] & ~take));
+                best_index[i] = (index & take) | (best_index[i] & ~take);
+            }
         }
     }
-    P(store)((T *)p->y + at, best);
-    if (p->taps)
-        P(narrow)(p->taps + at, best_index);
-    else if (p->indices)
-        *(P(uindex) *)(p->indices + at) = __builtin_convertvector(best_index, P(index));
+    FC_UNROLL
+    for (int i = 0; i < nv; i++) {
+        P(store)((T *)p->y + at + i * LANES, best[i]);
+        if (p->taps)
+            P(narrow)(p->taps + at + i * LANES, best_index[i]);
+        else if (p->indices)
+            *(P(uindex) *)(p->indices + at + i * LANES) =
+                __builtin_convertvector(best_index[i], P(index));
+    }
 }
 
 /* One channel, where a vector would reach too far. */
@@ -88,10 +103,13 @@ FC_INLINE void P(max_pool_body)(const fc_pool *call, const ptrdiff_t nt, const p
     const ptrdiff_t reach = (nt - 1) * p->x_t + (nu - 1) * p->x_u + LANES;
     for (ptrdiff_t j = 0; j < p->n; j++) {
         ptrdiff_t c = 0;
-        for (; c + LANES <= p->channels; c += LANES) P(max_pool_vector)(p, j, c, nt, nu);
+        if (nt * nu > 9)
+            for (; c + P(VECTORS) * LANES <= p->channels; c += P(VECTORS) * LANES)
+                P(max_pool_vectors)(p, j, c, P(VECTORS), nt, nu);
+        for (; c + LANES <= p->channels; c += LANES) P(max_pool_vectors)(p, j, c, 1, nt, nu);
         if (c == p->channels) continue;
         if (j * p->x_n + c + reach <= p->x_room && j * p->channels + c + LANES <= p->y_room)
-            P(max_pool_vector)(p, j, c, nt, nu);
+            P(max_pool_vectors)(p, j, c, 1, nt, nu);
         else
             for (; c < p->channels; c++) P(max_pool_one)(p, j, c);
     }
@@ -105,67 +123,4 @@ static void P(max_pool)(const fc_pool *p)
         P(max_pool_body)(p, 3, 3);
     else
         P(max_pool_body)(p, p->nt, p->nu);
-}
-
-/* `lanes` channels of a window's gradient, from channel c on, go to the pixels of its nu taps. */
-FC_INLINE void P(unpool_vector)(const fc_unpool *p, ptrdiff_t j, ptrdiff_t c, ptrdiff_t lanes,
-                                const int add, const int relu)
-{
-    const ptrdiff_t at = j * p->channels + c;
-    T *dx = (T *)p->dx + j * p->dx_n + c;
-    P(vec) v = P(load)((const T *)p->dy + at);
-    I widened[LANES];
-    for (int l = 0; l < LANES; l++) widened[l] = p->taps[at + l];
-    const P(ivec) taps = *(const P(uivec) *)widened - p->tap;
-    if (relu) v = (P(vec))((P(ivec))v & (P(load)((const T *)p->y + at) > 0));
-    if (add && lanes < LANES) {
-        for (int l = 0; l < LANES; l++) widened[l] = l < lanes ? -1 : 0;
-        v = (P(vec))((P(ivec))v & *(const P(uivec) *)widened);
-    }
-    for (ptrdiff_t u = 0; u < p->nu; u++, dx += p->dx_u) {
-        const P(vec) won = (P(vec))((P(ivec))v & (taps == (I)u));
-        P(store)(dx, add ? P(load)(dx) + won : won);
-    }
-}
-
-FC_INLINE void P(unpool_body)(const fc_unpool *call, const int add, const int relu)
-{
-    const fc_unpool copy = *call, *p = &copy; /* in registers: no store can change it */
-    const T *dy = (const T *)p->dy, *y = (const T *)p->y;
-    const ptrdiff_t channels = p->channels, whole = channels / LANES * LANES;
-    for (ptrdiff_t j = 0; j < p->n; j++) {
-        /* What the last channels' vectors leave in the pixels after their own is overwritten by
-         * the whole vectors of these, or of the next window. */
-        if (whole < channels) {
-            const ptrdiff_t to = j * p->dx_n + (p->nu - 1) * p->dx_u + whole;
-            if (to + LANES <= p->dx_room && j * channels + whole + LANES <= p->dy_room)
-                P(unpool_vector)(p, j, whole, channels - whole, add, relu);
-            else
-                for (ptrdiff_t u = 0; u < p->nu; u++) {
-                    T *dx = (T *)p->dx + j * p->dx_n + u * p->dx_u;
-                    for (ptrdiff_t c = whole; c < channels; c++) {
-                        const ptrdiff_t i = j * channels + c;
-                        const T v = p->taps[i] == p->tap + u && (!relu || y[i] > 0) ? dy[i] : 0;
-                        dx[c] = add ? dx[c] + v : v;
-                    }
-                }
-        }
-        for (ptrdiff_t c = 0; c < whole; c += LANES) P(unpool_vector)(p, j, c, LANES, add, relu);
-        for (ptrdiff_t i = 0; i < p->gap; i++) {
-            T *dx = (T *)p->dx + j * p->dx_n + (p->nu + i) * p->dx_u;
-            for (ptrdiff_t c = 0; c < channels; c++) dx[c] = 0;
-        }
-    }
-}
-
-static void P(unpool_windows)(const fc_unpool *p)
-{
-    if (p->add && p->y)
-        P(unpool_body)(p, 1, 1);
-    else if (p->add)
-        P(unpool_body)(p, 1, 0);
-    else if (p->y)
-        P(unpool_body)(p, 0, 1);
-    else
-        P(unpool_body)(p, 0, 0);
 }

@@ -60,6 +60,22 @@ typedef void (*fc_tile_fn)(fc_tile *t);
  *
  * Whole vectors of a are read too. */
 
+/* Products of rows with rows:
+ *
+ *   c[r*c_row + o] = relu?( (accumulate ? c[r*c_row + o] : 0)
+ *                           + (sum over k < n of a[r*a_row + k] * b[o*b_row + k]) + bias[o] )
+ *
+ * for r < rows, o < cols; `bias` may be NULL. */
+typedef struct {
+    const void *a, *b, *bias;
+    void *c;
+    ptrdiff_t a_row, b_row, c_row;
+    ptrdiff_t rows, cols, n;
+    int accumulate, relu;
+} fc_dots;
+
+typedef void (*fc_dots_fn)(const fc_dots *d);
+
 /* dst[at(c)*dst_row + r] = src[r*src_row + c]  for r < rows, c < cols,
  * where at(c) = order[c], or c when order is NULL. */
 typedef void (*fc_transpose_fn)(void *dst, ptrdiff_t dst_row, const ptrdiff_t *order,
@@ -136,24 +152,24 @@ typedef void (*fc_prefetch_fn)(const void *p, ptrdiff_t bytes);
 /* Makes what tiles have streamed visible to all threads. */
 typedef void (*fc_fence_fn)(void);
 
-/* The gradient of n neighbouring windows on the pixels that one row of nu taps saw:
+/* The gradient of max pooling on pixels that windows see alike.  For p < pixels, c < channels:
  *
- *   dx[j*dx_n + u*dx_u + c] = dy[i] if taps[i] == tap + u (and y[i] > 0) else 0,  i = j*channels + c
+ *   dx[p*dx_step + c] = sum over q < windows, with i = window[q] + p*channels + c, of
+ *                       dy[i] if taps[i] == tap[q] (and y[i] > 0) else 0
  *
- * or added to dx with `add`.  `y` may be NULL.  Without `add` dx_u is `channels`, and the `gap`
- * pixels after the taps become 0 too.  Reads of dy, y and taps stay below dy_room, writes below
- * dx_room; up to there the values after a pixel's own may be overwritten (kept with `add`). */
+ * in that order.  `y` may be NULL.  Reads of dy, y and taps stay below `room`. */
 typedef struct {
     void *dx;
     const void *dy, *y;
     const uint8_t *taps;
-    ptrdiff_t n, channels;
-    ptrdiff_t nu, dx_n, dx_u, gap;
-    int tap, add;
-    ptrdiff_t dx_room, dy_room;
+    const ptrdiff_t *window, *tap;
+    ptrdiff_t pixels, channels, dx_step, windows, room;
 } fc_unpool;
 
-typedef void (*fc_unpool_windows_fn)(const fc_unpool *p);
+typedef void (*fc_unpool_pixels_fn)(const fc_unpool *p);
+
+/* The largest of n taps, or 0. */
+typedef int (*fc_most_fn)(const uint8_t *taps, ptrdiff_t n);
 
 /* One step of an optimizer on n elements, with g = grad * scale cut to [-limit, limit]:
  *
@@ -327,7 +343,9 @@ typedef struct fc_leaves {
     fc_fence_fn fence;
     fc_prefetch_fn prefetch;
     const struct fc_leaves *narrow; /* the same in vectors of half the size, or NULL */
-    fc_unpool_windows_fn unpool_windows;
+    fc_unpool_pixels_fn unpool_pixels;
+    fc_most_fn most;
+    fc_dots_fn dots;
     fc_step_fn sgd, adam, rmsprop;
     fc_square_sum_fn square_sum;
     fc_softmax_loss_fn softmax_loss;

@@ -85,6 +85,12 @@ FC_INLINE void FC_N(store_part)(T *p, V x, ptrdiff_t lanes)
 #endif
 }
 
+/* `lanes` lanes, or all with the constant `whole`. */
+FC_INLINE V FC_N(load_lanes)(const T *p, ptrdiff_t lanes, const int whole)
+{
+    return whole ? FC_N(load)(p) : FC_N(load_part)(p, lanes);
+}
+
 static void FC_N(fence)(void)
 {
 #if FC_X86_64
