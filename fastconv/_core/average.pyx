@@ -14,7 +14,7 @@ from fastconv._core.axis_map import adaptive, pooled
 from fastconv._core.elementwise import empty
 from fastconv._core.geometry cimport Axis
 from fastconv._core.pooling cimport Window, pool_axis, window_of
-from fastconv._core.resample cimport empty_batch, image_argument, reserve, resampled
+from fastconv._core.resample cimport image_argument, reserve, resampled, room
 
 cnp.import_array()
 
@@ -58,10 +58,8 @@ def avg_pool2d(x_, size, stride, padding, ceil_mode, count_include_pad):
     cdef cnp.ndarray x = image_argument(x_, "x", "C, H, W")
     h, w = windows(size, stride, padding, ceil_mode, count_include_pad,
                    x.shape[x.ndim - 2], x.shape[x.ndim - 1])
-    y = empty_batch(x, "x", h[1], w[1])
-    if y is not None:
-        return y
-    return resampled(x, "x", pooled(*h), pooled(*w), 0)
+    y = room(x, "x", h[1], w[1])
+    return resampled(x, "x", pooled(*h), pooled(*w), 0) if y is None else y
 
 
 def avg_pool2d_backward(dy_, input_shape, size, stride, padding, ceil_mode, count_include_pad):
@@ -75,10 +73,9 @@ def adaptive_avg_pool2d(x_, output_size):
     cdef cnp.ndarray x = image_argument(x_, "x", "C, H, W")
     cdef Py_ssize_t OH, OW
     pair(output_size, "output_size", 1, &OH, &OW)
-    y = empty_batch(x, "x", OH, OW)
+    y = room(x, "x", OH, OW)
     if y is not None:
         return y
-    reserve(x, OH, OW)
     return resampled(x, "x", adaptive(x.shape[x.ndim - 2], OH), adaptive(x.shape[x.ndim - 1], OW),
                      0)
 

@@ -7,7 +7,7 @@ from fastconv.arguments import boolean, one_of, real
 
 from fastconv._core.arguments cimport pads, pair, shape_text
 from fastconv._core.axis_map import padded, upsampled
-from fastconv._core.resample cimport empty_batch, image_argument, reserve, resampled
+from fastconv._core.resample cimport image_argument, resampled, room
 
 cnp.import_array()
 
@@ -16,7 +16,7 @@ cdef tuple ENLARGEMENTS = ("nearest", "bilinear")
 
 
 cdef tuple borders(Py_ssize_t H, Py_ssize_t W, object padding, object mode):
-    """What a border around H x W pixels adds to both ends of both axes."""
+    """What `padded` is given for rows and for columns of a border around H x W pixels."""
     cdef Py_ssize_t top, bottom, left, right, most
     one_of("mode", mode, PADDINGS)
     pads(padding, &top, &bottom, &left, &right)
@@ -26,23 +26,18 @@ cdef tuple borders(Py_ssize_t H, Py_ssize_t W, object padding, object mode):
         if mode == "reflect" and most >= n or mode == "circular" and most > n:
             raise ValueError(f"padding: expected {'less than' if mode == 'reflect' else 'at most'} "
                              f"the {axis} {n} for mode {mode!r}, got {padding!r}")
-    return top, bottom, left, right
+    return (H, top, bottom, mode), (W, left, right, mode)
 
 
 def pad2d(x_, padding, mode, value):
     cdef cnp.ndarray x = image_argument(x_, "x", "C, H, W")
     H, W = x.shape[x.ndim - 2], x.shape[x.ndim - 1]
-    top, bottom, left, right = borders(H, W, padding, mode)
+    h, w = borders(H, W, padding, mode)
     real("value", value)
     if mode != "constant" and value != 0:
         raise ValueError(f"value: expected 0 for mode {mode!r}, got {value!r}")
-    OH, OW = H + top + bottom, W + left + right
-    y = empty_batch(x, "x", OH, OW)
-    if y is not None:
-        return y
-    reserve(x, OH, OW)
-    return resampled(
-        x, "x", padded(H, top, bottom, mode), padded(W, left, right, mode), value)
+    y = room(x, "x", H + h[1] + h[2], W + w[1] + w[2])
+    return resampled(x, "x", padded(*h), padded(*w), value) if y is None else y
 
 
 def pad2d_backward(dy_, padding, mode):
@@ -53,10 +48,8 @@ def pad2d_backward(dy_, padding, mode):
     if H <= top + bottom or W <= left + right:
         raise ValueError(
             f"dy: expected more pixels than the padding {padding!r}, got {shape_text(dy)}")
-    H, W = H - top - bottom, W - left - right
-    borders(H, W, padding, mode)
-    h, w = padded(H, top, bottom, mode), padded(W, left, right, mode)
-    return resampled(dy, "dy", h.transposed(), w.transposed(), 0)
+    h, w = borders(H - top - bottom, W - left - right, padding, mode)
+    return resampled(dy, "dy", padded(*h).transposed(), padded(*w).transposed(), 0)
 
 
 cdef bint is_bilinear(object mode, object align_corners) except -1:
@@ -67,26 +60,21 @@ cdef bint is_bilinear(object mode, object align_corners) except -1:
     return bilinear
 
 
-cdef tuple scale_maps(Py_ssize_t H, Py_ssize_t W, Py_ssize_t sh, Py_ssize_t sw, object mode,
-                      object align_corners):
+cdef tuple scales(Py_ssize_t H, Py_ssize_t W, Py_ssize_t sh, Py_ssize_t sw, object mode,
+                  object align_corners):
+    """What `upsampled` is given for rows and for columns."""
     bilinear = bool(is_bilinear(mode, align_corners))
-    return (upsampled(H, sh, bilinear, bool(align_corners)),
-            upsampled(W, sw, bilinear, bool(align_corners)))
+    return (H, sh, bilinear, bool(align_corners)), (W, sw, bilinear, bool(align_corners))
 
 
 def upsample2d(x_, scale, mode, align_corners):
     cdef cnp.ndarray x = image_argument(x_, "x", "C, H, W")
     cdef Py_ssize_t sh, sw
     pair(scale, "scale", 1, &sh, &sw)
-    is_bilinear(mode, align_corners)
     H, W = x.shape[x.ndim - 2], x.shape[x.ndim - 1]
-    OH, OW = H * <object>sh, W * <object>sw
-    y = empty_batch(x, "x", OH, OW)
-    if y is not None:
-        return y
-    reserve(x, OH, OW)
-    h, w = scale_maps(H, W, sh, sw, mode, align_corners)
-    return resampled(x, "x", h, w, 0)
+    h, w = scales(H, W, sh, sw, mode, align_corners)
+    y = room(x, "x", H * <object>sh, W * <object>sw)
+    return resampled(x, "x", upsampled(*h), upsampled(*w), 0) if y is None else y
 
 
 def upsample2d_backward(dy_, scale, mode, align_corners):
@@ -95,5 +83,5 @@ def upsample2d_backward(dy_, scale, mode, align_corners):
     pair(scale, "scale", 1, &sh, &sw)
     if H % sh or W % sw:
         raise ValueError(f"dy: expected multiples of {scale!r} pixels, got {shape_text(dy)}")
-    h, w = scale_maps(H // sh, W // sw, sh, sw, mode, align_corners)
-    return resampled(dy, "dy", h.transposed(), w.transposed(), 0)
+    h, w = scales(H // sh, W // sw, sh, sw, mode, align_corners)
+    return resampled(dy, "dy", upsampled(*h).transposed(), upsampled(*w).transposed(), 0)

@@ -5,16 +5,40 @@
  * alone is rounded like a lane of a vector.
  */
 
-/* nv vectors of channels, the last one of `last` lanes. */
+/* Inputs of a long sum that are added at a time, so that each is read in a long run. */
+#define FC_MIX_INPUTS 8
+
+/* What sums are divided by: a power of two as a factor, which gives the same bits sooner. */
+typedef struct {
+    T by;
+    int divides, exact;
+} FC_N(quotient);
+
+FC_INLINE FC_N(quotient) FC_N(quotient_of)(const fc_mix *m, ptrdiff_t j)
+{
+    FC_N(quotient) q = {1, m->divisor != 0, 0};
+    if (!q.divides) return q;
+    q.by = ((const T *)m->divisor)[j] * (T)m->divide;
+    union { T value; I bits; } number = {q.by};
+    q.exact = (number.bits & (((I)1 << (sizeof(T) == 4 ? 23 : 52)) - 1)) == 0 && q.by <= 65536;
+    if (q.exact) q.by = 1 / q.by;
+    return q;
+}
+
+/* nv vectors of channels, the last one of `last` lanes, of the inputs [t0, t1) of the sum. */
 FC_INLINE void FC_N(mix_vectors)(const fc_mix *m, ptrdiff_t j, ptrdiff_t c, const int nv,
-                                 const ptrdiff_t last, const T divisor)
+                                 const ptrdiff_t last, ptrdiff_t t0, ptrdiff_t t1,
+                                 const FC_N(quotient) q)
 {
     const T *x = (const T *)m->x + c, *weight = (const T *)m->weight;
     T *y = (T *)m->y + j * m->channels + c;
     V sum[4];
     FC_UNROLL
-    for (int v = 0; v < nv; v++) sum[v] = (V){0};
-    for (ptrdiff_t t = m->start[j]; t < m->start[j + 1]; t++) {
+    for (int v = 0; v < nv; v++) {
+        sum[v] = (V){0};
+        if (t0 > m->start[j]) sum[v] = FC_N(load_lanes)(y + v * VF, last, v < nv - 1 || last == VF);
+    }
+    for (ptrdiff_t t = t0; t < t1; t++) {
         const T *at = x + m->index[t] * m->pitch;
         FC_UNROLL
         for (int v = 0; v < nv; v++) {
@@ -26,7 +50,12 @@ FC_INLINE void FC_N(mix_vectors)(const fc_mix *m, ptrdiff_t j, ptrdiff_t c, cons
     FC_UNROLL
     for (int v = 0; v < nv; v++) {
         if (m->start[j] == m->start[j + 1]) sum[v] = (V){0} + (T)m->fill;
-        if (m->divisor) sum[v] /= divisor;
+        if (q.divides && t1 == m->start[j + 1]) {
+            if (q.exact)
+                sum[v] *= q.by;
+            else
+                sum[v] /= q.by;
+        }
         if (v == nv - 1 && last < VF)
             FC_N(store_part)(y + v * VF, sum[v], last);
         else
@@ -35,29 +64,38 @@ FC_INLINE void FC_N(mix_vectors)(const fc_mix *m, ptrdiff_t j, ptrdiff_t c, cons
 }
 
 /* One channel: its values are gathered one by one. */
-FC_INLINE void FC_N(mix_one)(const fc_mix *m, ptrdiff_t j, const T divisor)
+FC_INLINE void FC_N(mix_one)(const fc_mix *m, ptrdiff_t j, const FC_N(quotient) q)
 {
     const T *x = (const T *)m->x, *weight = (const T *)m->weight;
     T sum = 0;
     for (ptrdiff_t t = m->start[j]; t < m->start[j + 1]; t++)
         sum += weight[t] * x[m->index[t] * m->pitch];
     if (m->start[j] == m->start[j + 1]) sum = (T)m->fill;
-    ((T *)m->y)[j] = m->divisor ? sum / divisor : sum;
+    if (q.divides) sum = q.exact ? sum * q.by : sum / q.by;
+    ((T *)m->y)[j] = sum;
 }
 
 static void FC_N(mix)(const fc_mix *call)
 {
     const fc_mix copy = *call, *m = &copy; /* in registers: no store can change it */
     for (ptrdiff_t j = 0; j < m->n; j++) {
-        const T divisor = m->divisor ? ((const T *)m->divisor)[j] * (T)m->divide : 1;
-        ptrdiff_t c = 0;
+        const FC_N(quotient) q = FC_N(quotient_of)(m, j);
         if (m->channels == 1) {
-            FC_N(mix_one)(m, j, divisor);
+            FC_N(mix_one)(m, j, q);
             continue;
         }
-        for (; c + 4 * VF <= m->channels; c += 4 * VF)
-            FC_N(mix_vectors)(m, j, c, 4, VF, divisor);
-        for (; c + VF <= m->channels; c += VF) FC_N(mix_vectors)(m, j, c, 1, VF, divisor);
-        if (c < m->channels) FC_N(mix_vectors)(m, j, c, 1, m->channels - c, divisor);
+        const ptrdiff_t end = m->start[j + 1];
+        ptrdiff_t t0 = m->start[j], t1 = end;
+        do {
+            ptrdiff_t c = 0;
+            if (m->channels > 8 * VF) t1 = end - t0 < 2 * FC_MIX_INPUTS ? end : t0 + FC_MIX_INPUTS;
+            for (; c + 4 * VF <= m->channels; c += 4 * VF)
+                FC_N(mix_vectors)(m, j, c, 4, VF, t0, t1, q);
+            for (; c + VF <= m->channels; c += VF)
+                FC_N(mix_vectors)(m, j, c, 1, VF, t0, t1, q);
+            if (c < m->channels) FC_N(mix_vectors)(m, j, c, 1, m->channels - c, t0, t1, q);
+            t0 = t1;
+        } while (t0 < end);
     }
 }
+#undef FC_MIX_INPUTS
