@@ -110,8 +110,11 @@ class Optimizer:
             if name not in self._state:
                 self._state[name] = [np.zeros_like(value) for _ in self.slots]
             state = self._state[name]
-            shapes = {np.shape(array) for array in (value, grad, *state)}
-            if len(shapes) > 1 or not value.flags.c_contiguous:
+            fits = value.flags.c_contiguous and np.shape(grad) == value.shape
+            for array in state:
+                fits = fits and array.shape == value.shape
+            if not fits:
+                shapes = {np.shape(array) for array in (value, grad, *state)}
                 raise ValueError(
                     f"parameters: {name!r}: expected a C-contiguous value with a gradient and a "
                     f"state of its shape, got shapes {sorted(shapes)} (one optimizer serves "

@@ -12,6 +12,7 @@ from fastconv._core import caches as _caches
 from fastconv._core import isa as _isa
 from fastconv._core import memory as _memory
 from fastconv._core import threads as _threads
+from fastconv.arguments import boolean
 
 MOST_THREADS = 1024
 
@@ -158,9 +159,7 @@ def set_flush_denormals(flush: bool) -> None:
     >>> fastconv.set_flush_denormals(True)
     >>> fastconv.set_flush_denormals(False)
     """
-    if not isinstance(flush, bool):
-        raise TypeError(f"flush: expected a bool, got {flush!r}")
-    _isa.set_flush(flush)
+    _isa.set_flush(boolean("flush", flush))
 
 
 def get_flush_denormals() -> bool:

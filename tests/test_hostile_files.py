@@ -8,7 +8,6 @@ import gzip
 import io
 import json
 import os
-import subprocess
 import sys
 import time
 import zipfile
@@ -17,6 +16,7 @@ from pathlib import Path
 import hostile
 import numpy as np
 import pytest
+from processes import printed_by
 
 import fastconv
 from fastconv import Sequential
@@ -170,15 +170,7 @@ def attack(folder, count, seed, pictures):
 def alone(call, *arguments):
     """Run ``call(*arguments)`` of this file in its own process; return what it prints."""
     code = f"from test_hostile_files import *; {call}(*{arguments!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, f"{done.returncode}: {done.stdout}\n{done.stderr[-3000:]}"
-    return done.stdout.strip()
+    return printed_by(code, 600, cwd=Path(__file__).parent, OMP_NUM_THREADS="1")
 
 
 def test_mutated_files_give_value_errors(tmp_path, count):

@@ -6,10 +6,9 @@ call computes, in the middle of it, as the traceback shows, and the next call is
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
+from processes import printed_by
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
 
@@ -61,15 +60,7 @@ passes = {
 
 
 def run(script: str, timeout: float = 280, **environment: str) -> str:
-    completed = subprocess.run(
-        [sys.executable, "-c", HARNESS + script],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert completed.returncode == 0, completed.stderr
-    return completed.stdout
+    return printed_by(HARNESS + script, timeout, **environment)
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "winograd"])

@@ -1,10 +1,9 @@
 """Memory that cannot be had is a MemoryError, and memory that was had is given back."""
 
 import os
-import subprocess
-import sys
 
 import pytest
+from processes import printed_by
 
 pytestmark = pytest.mark.skipif(
     not os.path.exists("/proc/self/statm"), reason="reads the process' size in /proc"
@@ -53,15 +52,7 @@ def first(result):
 
 
 def run(script: str, timeout: float = 120, **environment: str) -> str:
-    completed = subprocess.run(
-        [sys.executable, "-c", CALLS + script],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert completed.returncode == 0, completed.stderr
-    return completed.stdout.strip()
+    return printed_by(CALLS + script, timeout, **environment)
 
 
 def test_fifty_limits_of_memory():

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from processes import printed_by
 
 import fastconv
 
@@ -37,17 +38,7 @@ def work(_):
 
 
 def assert_runs(script: str, timeout: float = 100, **environment: str | None) -> str:
-    """What a fresh process prints; None removes a variable from its environment."""
-    variables = {**os.environ, "PYTHONWARNINGS": "ignore", **environment}
-    completed = subprocess.run(
-        [sys.executable, "-c", script],
-        env={name: value for name, value in variables.items() if value is not None},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert completed.returncode == 0, completed.stderr
-    return completed.stdout.strip()
+    return printed_by(script, timeout, **{"PYTHONWARNINGS": "ignore", **environment})
 
 
 def run(script: str, timeout: float = 60, **environment: str | None) -> str:

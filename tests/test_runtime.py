@@ -2,13 +2,12 @@
 
 import itertools
 import os
-import subprocess
-import sys
 import threading
 import time
 
 import numpy as np
 import pytest
+from processes import printed_by
 
 import fastconv
 
@@ -17,17 +16,7 @@ needs_openmp = pytest.mark.skipif(not OPENMP, reason="built without OpenMP")
 
 
 def run(script: str, **environment: str | None) -> str:
-    """What a fresh process prints; None removes a variable from its environment."""
-    variables = {**os.environ, **environment}
-    completed = subprocess.run(
-        [sys.executable, "-c", "if True:\n" + script],
-        env={name: value for name, value in variables.items() if value is not None},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert completed.returncode == 0, completed.stderr
-    return completed.stdout.strip()
+    return printed_by("if True:\n" + script, 60, **environment)
 
 
 # -- threads ---------------------------------------------------------------------------------------

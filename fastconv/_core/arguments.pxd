@@ -2,6 +2,8 @@ cimport numpy as cnp
 from fastconv._core.pack cimport Image
 from fastconv._core.geometry cimport Geometry
 
+cdef Py_ssize_t LARGEST           # of the whole numbers that describe a call
+
 cdef Py_ssize_t integer(object value, str name, Py_ssize_t least) except -1
 cdef int pair(object value, str name, Py_ssize_t least, Py_ssize_t* h, Py_ssize_t* w) except -1
 cdef int pads(

@@ -18,6 +18,7 @@ from cpython.long cimport PyLong_CheckExact
 
 import numpy as np
 
+from fastconv.arguments import LARGEST as most
 from fastconv.arguments import as_array, as_tuple
 
 from fastconv._core.pack cimport Image
@@ -26,7 +27,7 @@ from fastconv._core.memory cimport new_array
 
 cnp.import_array()
 
-cdef Py_ssize_t LARGEST = (<Py_ssize_t>1 << 40)
+LARGEST = most
 
 
 cdef str shape_text(cnp.ndarray value):

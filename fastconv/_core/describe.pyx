@@ -29,14 +29,15 @@ cdef struct Count:
 
 
 cdef void add_calls(
-    Count* count, const fc_leaves* leaves, double calls, double steps, Py_ssize_t mr, int nr,
-    bint aligned
+    Count* count, const fc_leaves* leaves, double calls, double steps, double run, Py_ssize_t mr,
+    int nr, bint aligned
 ) noexcept:
-    """So many calls of a tile of mr rows and nr vectors, of so many steps together."""
+    """So many calls of a tile of mr rows and nr vectors, of so many steps together, in runs."""
     count.calls += calls
     count.fmas += steps * mr * nr
     count.step_cycles += steps * tile_cycles(leaves, mr, nr, aligned)
-    count.call_cycles += calls * call_cycles(leaves, mr, nr, 1)
+    count.call_cycles += calls * call_cycles(
+        leaves, mr, nr, steps / max(calls, 1) / run)
     count.rows = max(count.rows, mr)
 
 
@@ -99,6 +100,9 @@ cdef void count_column_tiles(
     cdef int nr
     cdef ColumnTile* tile
     cdef Part* part
+    # Whether a row's taps and channels are one run of a source without gaps.
+    cdef bint one_run = (p.neighbours and p.n_ci == 1 and p.pitch == p.CI
+                         and (p.src_scratch > 0 or p.G == 1))
     for block in range(p.n_lanes):
         nr = p.lanes[block].nr
         for cb in range(p.n_columns):
@@ -113,33 +117,35 @@ cdef void count_column_tiles(
                         part = &p.parts[tile.part0]
                         add_calls(count, p.leaves, <double>p.N * h.n / joined,
                                   <double>p.N * taps / joined * (part.u1 - part.u0) * p.CI,
-                                  joined * columns, nr, True)
+                                  part.u1 - part.u0, joined * columns, nr, True)
                     continue
                 if tile.part0 == tile.part1 or p.parts[tile.part0].j1 - (
                         p.parts[tile.part0].j0) < columns:
-                    add_joined(p, h, columns, 0, nr, last, 1, count)
+                    add_joined(p, h, columns, 0, 1, nr, last, 1, count)
                 for at in range(tile.part0, tile.part1):
                     part = &p.parts[at]
                     add_joined(p, h, part.j1 - part.j0,
-                               <double>taps * (part.u1 - part.u0) * p.CI, nr, last, p.n_ci, count)
+                               <double>taps * (part.u1 - part.u0) * p.CI,
+                               p.ci_block * (part.u1 - part.u0 if one_run else 1),
+                               nr, last, p.n_ci, count)
             # end: index
         # end: cb
 
 
 cdef void add_joined(
-    const Plan* p, const Axis* h, Py_ssize_t columns, double steps, int nr, Py_ssize_t last,
-    Py_ssize_t sweeps, Count* count
+    const Plan* p, const Axis* h, Py_ssize_t columns, double steps, double run, int nr,
+    Py_ssize_t last, Py_ssize_t sweeps, Count* count
 ) noexcept:
     """A part of a column tile down all rows: the images of a task are joined, some at a time."""
     cdef Py_ssize_t whole, rest, times
     whole = (p.N // p.images * (p.images // p.joined) + last // p.joined) * p.G
     if whole:
-        add_calls(count, p.leaves, <double>whole * h.n * sweeps, whole * steps,
+        add_calls(count, p.leaves, <double>whole * h.n * sweeps, whole * steps, run,
                   p.joined * columns, nr, True)
     for rest, times in ((p.images % p.joined, p.N // p.images), (last % p.joined, 1)):
         times *= p.G
         if rest and times:
-            add_calls(count, p.leaves, <double>times * h.n * sweeps, times * steps,
+            add_calls(count, p.leaves, <double>times * h.n * sweeps, times * steps, run,
                       rest * columns, nr, True)
 
 
@@ -157,7 +163,7 @@ cdef void count_pixel_lanes(
     for tile in range(tiles):
         rows = min(ceil_div(p.CO, tiles), p.CO - tile * ceil_div(p.CO, tiles))
         for block in range(p.n_lanes):
-            add_calls(count, p.leaves, calls, steps, rows, p.lanes[block].nr, False)
+            add_calls(count, p.leaves, calls, steps, p.ci_block, rows, p.lanes[block].nr, False)
 
 
 cdef dict describe_winograd(const Winograd* p):
@@ -170,7 +176,7 @@ cdef dict describe_winograd(const Winograd* p):
             most = p.leaves.max_mr[p.lanes[block].nr - 1]
             height = ceil_div(tiles, ceil_div(tiles, most))
             for first in range(0, tiles, height):
-                add_calls(&count, p.leaves, p.G * p.n * p.n, <double>p.G * p.n * p.n * p.CI,
+                add_calls(&count, p.leaves, p.G * p.n * p.n, <double>p.G * p.n * p.n * p.CI, p.CI,
                           min(height, tiles - first), p.lanes[block].nr, True)
     return {
         "path": f"Winograd, {p.m}x{p.m} outputs from {p.n}x{p.n} values",
@@ -210,12 +216,12 @@ cdef dict describe_kernel_gradient(const KernelPlan* p):
         for tile in range(p.n_tiles):
             rows = min(p.tile_rows, p.unit_rows - tile * p.tile_rows)
             if p.by_taps:
-                add_calls(&count, p.leaves, calls * p.G, steps * p.G, rows, nr, True)
+                add_calls(&count, p.leaves, calls * p.G, steps * p.G, p.columns, rows, nr, True)
                 continue
             for kh in range(p.KH):
                 for kw in range(p.KW):
                     steps = <double>p.N * seen(&p.h, kh) * seen(&p.w, kw)
-                    add_calls(&count, p.leaves, calls * p.G, steps * p.G, rows, nr, True)
+                    add_calls(&count, p.leaves, calls * p.G, steps * p.G, p.columns, rows, nr, True)
     path = "kernel gradient, channels of a tap as rows"
     if p.lanewise:
         path = "kernel gradient, lanes meet lanes"
@@ -254,7 +260,7 @@ cdef dict describe_winograd_gradient(const WinogradGradient* p):
             channels = min(p.channels, p.CI - part * p.channels)
             height = ceil_div(channels, ceil_div(channels, most))
             for ci in range(0, channels, height):
-                add_calls(&count, p.leaves, values * blocks, values * p.tiles,
+                add_calls(&count, p.leaves, values * blocks, values * p.tiles, p.block,
                           min(height, channels - ci), p.lanes[block].nr, True)
     return {
         "path": f"Winograd's kernel gradient, {p.m}x{p.m} of dy from {p.n}x{p.n} values",

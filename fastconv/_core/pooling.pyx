@@ -18,7 +18,7 @@ import numpy as np
 from fastconv.arguments import boolean
 
 from fastconv._core.arguments cimport (
-    array, float_type, image, image_array, is_channels_last, is_planar, pair, shape_text)
+    LARGEST, array, float_type, image, image_array, is_channels_last, is_planar, pair, shape_text)
 from fastconv._core.pack cimport Image
 from fastconv._core.geometry cimport Axis, end_valid, first_valid, forward_axis, valid_taps
 from fastconv._core.isa cimport fc_leaves, fc_pool, leaves
@@ -29,7 +29,6 @@ cnp.import_array()
 
 # Values that a task compares, lanes without a channel among them: some microseconds.
 cdef Py_ssize_t TASK_VALUES = 32768
-cdef double LARGEST = 1 << 40
 
 cdef struct Run:
     const fc_leaves* leaves

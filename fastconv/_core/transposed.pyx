@@ -14,7 +14,7 @@ from fastconv.arguments import as_tuple
 
 from fastconv._core.algorithm cimport DIRECT
 from fastconv._core.arguments cimport (
-    array, c_destination, check_bias, contiguous, destination, finish, float_type, image,
+    LARGEST, array, c_destination, check_bias, contiguous, destination, finish, float_type, image,
     image_array, integer, is_channels_last, is_relu, pair, shape_text, window)
 from fastconv._core.geometry cimport Geometry
 from fastconv._core.pack cimport Image
@@ -23,8 +23,6 @@ from fastconv._core.run cimport (
     FORWARD, INPUT, KERNEL, Key, run_correlation, run_kernel_gradient)
 
 cnp.import_array()
-
-cdef double LARGEST = 1 << 40
 
 
 cdef int transposed_geometry(
@@ -57,7 +55,7 @@ cdef int transposed_geometry(
             f'output_padding: expected 0 with padding "same", got {output_padding!r}')
     # Large enough for any window, or, for "same", what that means for the convolution.
     if <double>OH * g.stride_h + <double>OW * g.stride_w > LARGEST:
-        raise ValueError(f"stride: expected a result of at most {LARGEST:.0f} rows and columns, "
+        raise ValueError(f"stride: expected a result of at most {LARGEST} rows and columns, "
                          f"got {stride!r} for ({OH}, {OW})")
     extent_h, extent_w = (g.KH - 1) * g.dil_h + 1, (g.KW - 1) * g.dil_w + 1
     g.IH = OH * g.stride_h if same else (OH - 1) * g.stride_h + extent_h

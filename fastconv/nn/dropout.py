@@ -82,6 +82,20 @@ class SpatialDropout(Dropout):
         x = as_array(x, "x")
         if not training:
             return x
-        draws = self._rng.random((*x.shape[:2], 1, 1), dtype=x.dtype.type)
+        draws = self._rng.random(x.shape[:2], dtype=x.dtype.type)
         self.saved = (draws >= self.rate) * x.dtype.type(1 / (1 - self.rate))
-        return x * self.saved
+        return _by_channel(x, self.saved)
+
+    def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
+        factors = self.take_saved()
+        return _by_channel(as_array(dy, "dy"), factors) if need_dx else None
+
+
+def _by_channel(x: NDArray, factors: NDArray) -> NDArray:
+    """Multiply each plane by its factor: channels-last, a row of pixels at a time."""
+    n, c, h, w = x.shape
+    rows = x.transpose(0, 2, 3, 1)
+    if not rows.flags.c_contiguous:
+        return x * factors[:, :, None, None]
+    products = rows.reshape(n, h, w * c) * np.tile(factors[:, None], w)
+    return products.reshape(n, h, w, c).transpose(0, 3, 1, 2)

@@ -2,11 +2,10 @@
 
 import copy
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from processes import printed_by
 
 from fastconv import Adam, Conv2D, Dense, Flatten, MaxPool, Sequential, models
 from fastconv.augmentation import RandomShift
@@ -275,12 +274,6 @@ def test_images_of_another_shape_are_refused():
         classifier.predict(np.zeros((2, 6, 4)))
 
 
-def run(script):
-    return subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    ).stdout
-
-
 def test_scikit_learn_is_needed_by_this_module_alone():
     script = """if True:
         import sys
@@ -292,4 +285,4 @@ def test_scikit_learn_is_needed_by_this_module_alone():
         except ImportError as error:
             print(error)
     """
-    assert "pip install scikit-learn, or pip install 'fastconv[sklearn]'" in run(script)
+    assert "pip install scikit-learn, or pip install 'fastconv[sklearn]'" in printed_by(script)
