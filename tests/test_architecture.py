@@ -227,6 +227,16 @@ def test_instruction_sets_are_known_to_the_leaves_only():
     assert lines_with(pattern, paths) == []
 
 
+def test_no_connections_no_programs_no_code_from_files():
+    pattern = (
+        r"^\s*(import|from) (socket|ssl|http|urllib|subprocess)\b"
+        r"|^\s*(import|from) (pickle|marshal|shelve|ctypes|runpy)\b"
+        r"|(?<![\w.])(eval|exec|compile|__import__|import_module)\("
+        r"|\bos\.(system|popen|fork|spawn|exec|posix_spawn)\w*\("
+    )
+    assert lines_with(pattern, sources(".py", ".pyx", ".pxd")) == []
+
+
 def test_leaves_are_leaves():
     """C lives in one folder, and there nothing allocates, fails, prints, or starts a thread."""
     c = sources(".c", ".h")

@@ -121,6 +121,21 @@ def test_what_the_same_process_writes_is_left_alone(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_without_locks_nothing_is_deleted(tmp_path, monkeypatch):
+    """On a file system that has none, a leftover may be what somebody still writes."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def refused(*arguments):
+        raise OSError("no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    left = tmp_path / ".fastconv-0123456789abcdef.tmp"
+    left.write_bytes(b"half")
+    write_text(tmp_path / "file", b"new")
+    assert left.read_bytes() == b"half"
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
 def test_leftovers_are_deleted_and_nothing_that_looks_a_bit_like_them(tmp_path):
     kept = [
         ".fastconv-0123456789abcdef.tmp.bak",
