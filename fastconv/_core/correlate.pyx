@@ -26,13 +26,13 @@ Tasks write disjoint pixels and channels of the destination, so no two threads w
 """
 
 from fastconv._core.caches cimport L2_BYTES
-from fastconv._core.geometry cimport Axis, all_inside, end_valid, first_valid, span
+from fastconv._core.geometry cimport Axis, span
 from fastconv._core.isa cimport FC_MAX_MR, FC_MAX_NR, fc_tile, fc_tile_fn
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
     ENOUGH_TASKS, FEW_CHANNELS, SCRATCH_BYTES, TASK_WORK, ColumnTile, Lanes, Part, Plan,
-    call_cycles, ceil_div, cut_columns, cut_lanes, destination_pixels, max_taps, order_kernel,
-    rows_alike, source_elements, split_lanes, tallest_tile, tile_cycles, tile_height)
+    border_cycles, ceil_div, cut_columns, cut_lanes, destination_pixels, max_taps, order_kernel,
+    rows_alike, source_elements, split_lanes, tallest_tile)
 from fastconv._core.task cimport (
     Run, Task, pack_source, run_tasks, scratch_bytes, scratch_image, unpack_task, write_planes)
 from fastconv._core.threads cimport interrupted
@@ -57,6 +57,7 @@ cdef Py_ssize_t CACHE_LINE = 64
 cdef int plan_correlate(Plan* p, int width, bint packs, bint dst_planar) except -1:
     """Lanes are output channels in blocks of about `width` vectors, rows of the tile are pixels."""
     cdef Py_ssize_t taps = max(max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1), widest
+    cdef double inside, by_parts, by_zeros
     p.n_lanes = cut_lanes(p.leaves, p.V, p.CO, width, &p.lanes)
     # A 1x1 kernel's lanes may depend on the batch, so its blocks must not follow from them.
     widest = (FC_MAX_NR if taps == 1 else p.lanes[0].nr) * p.vf * p.itemsize
@@ -64,7 +65,8 @@ cdef int plan_correlate(Plan* p, int width, bint packs, bint dst_planar) except 
     p.n_ci = max(ceil_div(p.CI, p.ci_block), 1)
     p.ci_block = ceil_div(ceil_div(p.CI, p.n_ci), 16) * 16 if p.n_ci > 1 else p.CI
     p.n_ci = max(ceil_div(p.CI, max(p.ci_block, 1)), 1)
-    p.padded = taps > 1 and zeros_are_cheaper(p, p.lanes[0].nr)
+    border_cycles(p, p.lanes[0].nr, &inside, &by_parts, &by_zeros)
+    p.padded = by_parts != inside and (p.CI < FEW_CHANNELS or by_zeros < by_parts)
     # Few channels are copied faster from memory than tiles find them there.
     packs |= p.padded or (p.asks and p.CI < FEW_CHANNELS and taps > 1)
     p.pitch = p.ci_block
@@ -80,33 +82,6 @@ cdef int plan_correlate(Plan* p, int width, bint packs, bint dst_planar) except 
     p.src_scratch = source_elements(p, p.images, p.rows) if packs else 0
     p.dst_scratch = destination_pixels(p) * split_lanes(p) if dst_planar else 0
     return 0
-
-
-cdef bint zeros_are_cheaper(const Plan* p, int nr) noexcept nogil:
-    """Whether a row takes fewer cycles if it is packed between zeros, the packing included, than if
-    its tiles are cut into parts: of a large kernel on a small image nearly all taps meet a border.
-    """
-    cdef const Axis* w = &p.w[0]
-    cdef Py_ssize_t j = 0, u, a, b, last_a, last_b, mr, joined
-    cdef double runs = max_taps(p.h, p.n_h), steps = p.CI * runs
-    cdef double by_parts = 0, by_zeros = 0.5 * p.CI * w.n * w.stride * runs
-    while j < w.n:
-        mr = tile_height(p.leaves, w.n - j, nr, &joined)
-        if all_inside(w, j, j + mr):
-            j += mr
-            continue
-        by_zeros += w.taps * steps * tile_cycles(p.leaves, mr, nr, True)
-        by_zeros += call_cycles(p.leaves, mr, nr, runs)
-        last_a = last_b = -1
-        for u in range(w.taps):
-            a, b = max(first_valid(w, u), j), min(end_valid(w, u), j + mr)
-            if a < b:
-                by_parts += steps * tile_cycles(p.leaves, b - a, nr, True)
-                if a != last_a or b != last_b:
-                    by_parts += call_cycles(p.leaves, b - a, nr, runs)
-            last_a, last_b = a, b
-        j += mr
-    return by_parts > 0 and (p.CI < FEW_CHANNELS or by_zeros < by_parts)
 
 
 cdef bint shares_sets(const Plan* p, Py_ssize_t step) noexcept nogil:

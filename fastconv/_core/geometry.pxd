@@ -35,5 +35,4 @@ cdef Py_ssize_t end_of_run(
     const Axis* axis, Py_ssize_t i, Py_ssize_t end, Py_ssize_t* t0, Py_ssize_t* t1
 ) noexcept nogil
 cdef bint all_inside(const Axis* axis, Py_ssize_t i0, Py_ssize_t i1) noexcept nogil
-cdef double share_inside(const Axis* axis) noexcept nogil
 cdef bint most_see_the_border(const Axis* axis) noexcept nogil

@@ -126,15 +126,6 @@ cdef bint all_inside(const Axis* axis, Py_ssize_t i0, Py_ssize_t i1) noexcept no
     return axis.taps > 0 and first_valid(axis, 0) <= i0 and i1 <= end_valid(axis, axis.taps - 1)
 
 
-cdef double share_inside(const Axis* axis) noexcept nogil:
-    """Of all outputs' taps, the share that lies inside the source."""
-    cdef Py_ssize_t t
-    cdef double inside = 0
-    for t in range(axis.taps):
-        inside += max(end_valid(axis, t) - first_valid(axis, t), 0)
-    return inside / max(axis.n * axis.taps, 1)
-
-
 cdef bint most_see_the_border(const Axis* axis) noexcept nogil:
     """Whether fewer than half of the outputs see all taps."""
     cdef Py_ssize_t all = 0, i, t0, t1

@@ -369,6 +369,15 @@ cdef void pack_dy(
     view.sn = (pixels.i1 - pixels.i0) * view.sh
     view.data = scratch - (pixels.n0 * view.sn + pixels.i0 * view.sh + pixels.j0 * width) * size
     for n in range(pixels.n0, pixels.n1):
+        row = scratch + (n - pixels.n0) * view.sn * size
+        from_row = dy.data + (n * dy.sn + c0 * dy.sc + pixels.i0 * dy.sh
+                              + pixels.j0 * dy.sw) * size
+        if dy.sc != 1 and dy.sh == columns:
+            # Whole rows of a plane are one.
+            if count < width:
+                memset(row, 0, view.sn * size)
+            p.leaves.transpose(row, width, NULL, from_row, dy.sc, count, view.sn // width)
+            continue
         for i in range(pixels.i0, pixels.i1):
             row = scratch + ((n - pixels.n0) * view.sn + (i - pixels.i0) * view.sh) * size
             from_row = dy.data + (n * dy.sn + c0 * dy.sc + i * dy.sh + pixels.j0 * dy.sw) * size

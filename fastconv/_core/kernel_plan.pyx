@@ -170,7 +170,7 @@ cdef KernelGradientPlan make_kernel_plan(
     if packs_again(p, x_planar):
         p.split = max(p.split, min(
             ceil_div(PANEL_STEPS, p.lanes[0].nr * p.tile_rows * p.KH * p.KW),
-            p.n_lanes // (ENOUGH_TASKS // 4)))
+            p.n_lanes // max(ENOUGH_TASKS // 4 // (p.G * p.n_chunks), 1)))
     p.n_splits = ceil_div(p.n_lanes, p.split)
     tasks = p.G * p.n_splits * p.n_chunks
     p.n_parts = 1

@@ -13,13 +13,12 @@ ahead for its source.
 
 from fastconv._core.correlate cimport correlate, plan_correlate
 from fastconv._core.depthwise cimport depthwise, plan_depthwise
-from fastconv._core.geometry cimport (
-    Axis, Geometry, forward_axis, gradient_axes, share_inside)
+from fastconv._core.geometry cimport Axis, Geometry, forward_axis, gradient_axes
 from fastconv._core.isa cimport fc_leaves
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
-    FEW_CHANNELS, STREAM_BYTES, CorrelationPlan, Plan, best_width, ceil_div, cheapest_leaves,
-    lanewise_leaves, max_taps, may_share_vectors, shared_cycles, table, valid_rows)
+    FEW_CHANNELS, STREAM_BYTES, CorrelationPlan, Plan, best_width, border_cycles, ceil_div,
+    cheapest_leaves, lanewise_leaves, max_taps, may_share_vectors, shared_cycles, table, valid_rows)
 from fastconv._core.planes cimport correlate_planes, cycles_by_pixels, plan_planes
 
 # Cycles of a step of groups that share vectors: it loads, or hands on, a vector of its own.  And of
@@ -35,7 +34,7 @@ cdef CorrelationPlan make_plan(
     cdef CorrelationPlan plan = CorrelationPlan.__new__(CorrelationPlan)
     cdef Plan* p = &plan.p
     cdef Py_ssize_t OH = g.OH, OW = g.OW, IH = g.IH, IW = g.IW, N = g.N
-    cdef double by_channels = 0, by_pixels
+    cdef double by_channels = 0, by_pixels, inside, by_parts, by_zeros
     cdef Py_ssize_t depth, run
     cdef int width
     p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
@@ -78,8 +77,10 @@ cdef CorrelationPlan make_plan(
     p.V = ceil_div(p.CO, p.vf)
     width = best_width(p.leaves, p.V, p.w[0].n, depth, run, True, True, &by_channels)
     by_channels *= depth
-    if p.CI >= FEW_CHANNELS:
-        by_channels *= share_inside(&p.w[0])    # pixels in the lanes do not skip padding
+    if p.CI >= FEW_CHANNELS and p.w[0].n > 0:
+        # Pixels in the lanes do not skip padding.
+        border_cycles(p, width, &inside, &by_parts, &by_zeros)
+        by_channels *= min(by_parts, by_zeros) / inside
     by_pixels = cycles_by_pixels(p, leaves, depth)
     p.lanewise = is_lanewise(p, leaves, depth, min(by_channels, by_pixels))
     p.pixel_lanes = not p.lanewise and by_pixels < 0.85 * by_channels

@@ -33,6 +33,13 @@ cdef void pack_pixels(
     view.sn = max(box.r1 - box.r0, 0) * view.sh
     view.data = scratch - (box.n0 * view.sn + box.r0 * view.sh + box.x0 * pitch) * size
     for n in range(box.n0, box.n1):
+        row = scratch + (n - box.n0) * view.sn * size
+        from_row = src.data + (
+            n * src.sn + box.c0 * src.sc + box.r0 * src.sh + box.x0 * src.sw) * size
+        if src.sc != 1 and src.sh == box.x1 - box.x0 and is_inside(box):
+            # Whole rows of a plane are one.
+            leaves.transpose(row, pitch, NULL, from_row, src.sc, channels, view.sn // pitch)
+            continue
         for r in range(box.r0, box.r1):
             row = scratch + ((n - box.n0) * view.sn + (r - box.r0) * view.sh) * size
             if r < 0 or r >= box.H or in1 == in0:
@@ -54,6 +61,10 @@ cdef void pack_pixels(
                 leaves.transpose(row, pitch, NULL, from_row, src.sc, channels, in1 - in0)
         # end: r
     # end: n
+
+
+cdef inline bint is_inside(const Box* box) noexcept nogil:
+    return box.r0 >= 0 and box.r1 <= box.H and box.x0 >= 0 and box.x1 <= box.W
 
 
 cdef void pack_panels(

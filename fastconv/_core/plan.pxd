@@ -75,8 +75,8 @@ cdef double tile_cycles(
     const fc_leaves* leaves, Py_ssize_t mr, int nr, bint aligned) noexcept nogil
 cdef double call_cycles(
     const fc_leaves* leaves, Py_ssize_t mr, int nr, double runs) noexcept nogil
-cdef Py_ssize_t tile_height(
-    const fc_leaves* leaves, Py_ssize_t rows, int nr, Py_ssize_t* joined) noexcept nogil
+cdef void border_cycles(
+    const Plan* p, int nr, double* inside, double* by_parts, double* by_zeros) noexcept nogil
 cdef int best_width(
     const fc_leaves* leaves, Py_ssize_t V, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t run,
     bint joins, bint aligned, double* cycles

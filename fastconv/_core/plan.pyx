@@ -239,6 +239,38 @@ cdef Py_ssize_t cut_tile(
     return count
 
 
+cdef void border_cycles(
+    const Plan* p, int nr, double* inside, double* by_parts, double* by_zeros
+) noexcept nogil:
+    """Cycles of a row for one block of nr vectors: if all taps were inside; with the tiles cut into
+    parts; and packed between zeros, the packing included.
+
+    Of a large kernel on a small image nearly all taps meet a border, and parts are short.
+    """
+    cdef const Axis* w = &p.w[0]
+    cdef Py_ssize_t j = 0, u, a, b, last_a, last_b, mr, joined
+    cdef double runs = max_taps(p.h, p.n_h), steps = p.CI * runs, whole
+    inside[0] = by_parts[0] = 0
+    while j < w.n:
+        mr = tile_height(p.leaves, w.n - j, nr, &joined)
+        whole = w.taps * steps * tile_cycles(p.leaves, mr, nr, True)
+        whole += call_cycles(p.leaves, mr, nr, runs)
+        inside[0] += whole
+        last_a = last_b = -1
+        if all_inside(w, j, j + mr):
+            by_parts[0] += whole
+        else:
+            for u in range(w.taps):
+                a, b = max(first_valid(w, u), j), min(end_valid(w, u), j + mr)
+                if a < b:
+                    by_parts[0] += steps * tile_cycles(p.leaves, b - a, nr, True)
+                    if a != last_a or b != last_b:
+                        by_parts[0] += call_cycles(p.leaves, b - a, nr, runs)
+                last_a, last_b = a, b
+        j += mr
+    by_zeros[0] = inside[0] + 0.5 * p.CI * w.n * w.stride * runs
+
+
 cdef int cut_columns(Plan* p) except -1:
     """Tiles and parts of every width, phase and block of columns."""
     cdef Py_ssize_t n_tiles, n_parts, cb, j, end, stop, mr, joined, entry, u0, u1

@@ -32,8 +32,9 @@ from fastconv._core.threads cimport interrupted, parallel_for
 
 # Columns further apart than this are not brought together for the lanes.
 cdef Py_ssize_t WIDEST_STRIDE = 8
-# So many reduced channels are worth an innermost loop.
+# So many reduced channels are worth an innermost loop; and with so many a step takes twice as long.
 cdef Py_ssize_t MANY_CHANNELS = 8
+cdef Py_ssize_t MANY_PLANES = 128
 
 cdef struct Run:
     const Plan* p
@@ -68,6 +69,8 @@ cdef double cycles_by_pixels(
     else:
         V = ceil_div(columns, leaves.vf)
     best_width(leaves, V, p.CO, depth, inner_run(p), False, False, &cycles)
+    # The lines of so many planes do not stay in the L1 cache until the next tap wants them.
+    cycles *= 1 + min(<double>p.CI / MANY_PLANES, 1.0) ** 2
     # A result of fewer channels than lanes is turned value by value.
     return cycles * depth / lines + columns * (
         0.5 * p.CI * p.h[0].stride * p.w[0].stride + p.CO)
