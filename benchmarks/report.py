@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aims import aims
 from cells import count, mean, share, short, table, times
 from rows import DRAW, PEERS, Row, best, by_work, fastest_peer, rate, ratio, work
 
@@ -46,6 +47,10 @@ def text(results: dict, pictures: dict[str, str]) -> str:
         "what](#machine-and-method) is at the end.",
         "## Slower than a peer",
         slower(raced),
+        "## Aims",
+        "What the engine aims at. Means are geometric, and ratios are of PyTorch's time by "
+        "fastconv's. [Why some are missed](../cost-model.md#what-is-missed-and-why).",
+        aims(results),
         "## Means",
         "Geometric means of ratios, over the rows further down.",
         means([row for row in raced if row["group"] not in SWEEPS]),
