@@ -41,8 +41,6 @@ cdef double SMALL_TABLES = 1 << 20
 cdef double LARGEST_AXIS = 1 << 50
 # NumPy counts an image's bytes even where there is none.
 cdef Py_ssize_t LARGEST_IMAGE = <Py_ssize_t>1 << 60
-# Bytes of pixels that are asked for before they are read.
-cdef Py_ssize_t LEAST_ASKED = 1024, MOST_ASKED = 65536
 # What one costs in multiply-adds: as long as memory takes to bring it.
 cdef double MEMORY_COST = 4
 
@@ -197,13 +195,7 @@ cdef void one_row(
         for j in range(1 if dense else run.w.source):
             m.x, m.y = x + j * run.x.sw * size, scratch + j * C * size
             run.leaves.mix(&m)
-    # 2. Its pixels.  Meanwhile the rows come that only the next one is made of.
-    if i + 1 < run.h.n and run.h.start[i + 2] > run.h.start[i + 1]:
-        at = run.h.index[t + taps - 1] + 1
-        length = run.h.index[run.h.start[i + 2] - 1] + 1
-        if dense and length > at and run.planes == 1 and (
-                LEAST_ASKED <= (length - at) * run.x.sh * size <= MOST_ASKED):
-            run.leaves.prefetch(x + at * run.x.sh * size, (length - at) * run.x.sh * size)
+    # 2. Its pixels.
     m.pitch = m.channels = C
     m.index, m.weight, m.x = run.w.index, run.w.weight, row
     if run.divides:
