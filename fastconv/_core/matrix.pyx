@@ -20,7 +20,7 @@ from libc.string cimport memcpy, memset
 from fastconv._core.caches cimport L3_BYTES
 from fastconv._core.isa cimport FC_MAX_MR, fc_dots, fc_leaves, fc_tile, leaves
 from fastconv._core.memory cimport Block, take
-from fastconv._core.threads cimport parallel_for, team_size
+from fastconv._core.threads cimport interrupted, parallel_for, team_size
 
 # Of the product of rows: steps of a block of the sum, and rows and outputs of a task.
 cdef Py_ssize_t DOT_STEPS = 1024, DOT_ROWS = 256, DOT_OUTPUTS = 32
@@ -85,7 +85,7 @@ cdef void dots_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
             d.bias = <const char*>run.all.bias + o0 * size
         d.relu = run.all.relu and k == n
         run.leaves.dots(&d)
-        if k == n:
+        if k == n or interrupted():
             return
 
 
@@ -195,6 +195,8 @@ cdef void product_task(void* context, Py_ssize_t task, int thread) noexcept nogi
                 at += tile
             r += mr
         k += steps
+        if interrupted():
+            break
     if run.stream:
         run.leaves.fence()
 

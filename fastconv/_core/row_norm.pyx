@@ -14,7 +14,7 @@ from libc.string cimport memset
 
 from fastconv._core.isa cimport FC_BY_ROW, FC_UNIFORM, fc_norm
 from fastconv._core.norm cimport Norm, get, inverse_deviation, put
-from fastconv._core.threads cimport parallel_for
+from fastconv._core.threads cimport interrupted, parallel_for
 
 # Elements of a task, and rows whose sums are kept in the array's own type.
 cdef Py_ssize_t RUN = 32768, SUM_ROWS = 64
@@ -81,6 +81,8 @@ cdef void normalize_run(Norm* run, Py_ssize_t task, bint find) noexcept nogil:
         leaf.scale = run.gamma + g * width * run.itemsize
         leaf.shift = run.beta + g * width * run.itemsize
         run.leaves.normalize(&leaf)
+        if row % SUM_ROWS == 0 and interrupted():
+            break
     if run.stream:
         run.leaves.fence()
 
@@ -121,6 +123,8 @@ cdef void gradient_task(void* context, Py_ssize_t task, int thread) noexcept nog
             for c in range(run.C):
                 dbeta[c] += get(sums, c, run.itemsize)
                 dgamma[c] += get(products, c, run.itemsize)
+            if interrupted():
+                break
     # end: n
     if run.stream:
         run.leaves.fence()
