@@ -64,14 +64,14 @@ FC_INLINE void FC_N(mix_vectors)(const fc_mix *m, ptrdiff_t j, ptrdiff_t c, cons
 }
 
 /* One channel: its values are gathered one by one. */
-FC_INLINE void FC_N(mix_one)(const fc_mix *m, ptrdiff_t j, const FC_N(quotient) q)
+FC_INLINE void FC_N(mix_one)(const fc_mix *m, ptrdiff_t j)
 {
     const T *x = (const T *)m->x, *weight = (const T *)m->weight;
     T sum = 0;
     for (ptrdiff_t t = m->start[j]; t < m->start[j + 1]; t++)
         sum += weight[t] * x[m->index[t] * m->pitch];
     if (m->start[j] == m->start[j + 1]) sum = (T)m->fill;
-    if (q.divides) sum = q.exact ? sum * q.by : sum / q.by;
+    if (m->divisor) sum /= ((const T *)m->divisor)[j] * (T)m->divide;
     ((T *)m->y)[j] = sum;
 }
 
@@ -79,11 +79,11 @@ static void FC_N(mix)(const fc_mix *call)
 {
     const fc_mix copy = *call, *m = &copy; /* in registers: no store can change it */
     for (ptrdiff_t j = 0; j < m->n; j++) {
-        const FC_N(quotient) q = FC_N(quotient_of)(m, j);
         if (m->channels == 1) {
-            FC_N(mix_one)(m, j, q);
+            FC_N(mix_one)(m, j);
             continue;
         }
+        const FC_N(quotient) q = FC_N(quotient_of)(m, j);
         const ptrdiff_t end = m->start[j + 1];
         ptrdiff_t t0 = m->start[j], t1 = end;
         do {
