@@ -28,7 +28,7 @@ FC_INLINE FC_N(quotient) FC_N(quotient_of)(const fc_mix *m, ptrdiff_t j)
 /* nv vectors of channels, the last one of `last` lanes, of the inputs [t0, t1) of the sum. */
 FC_INLINE void FC_N(mix_vectors)(const fc_mix *m, ptrdiff_t j, ptrdiff_t c, const int nv,
                                  const ptrdiff_t last, ptrdiff_t t0, ptrdiff_t t1,
-                                 const FC_N(quotient) q)
+                                 const FC_N(quotient) q, const int begins, const int ends)
 {
     const T *x = (const T *)m->x + c, *weight = (const T *)m->weight;
     T *y = (T *)m->y + j * m->channels + c;
@@ -36,7 +36,7 @@ FC_INLINE void FC_N(mix_vectors)(const fc_mix *m, ptrdiff_t j, ptrdiff_t c, cons
     FC_UNROLL
     for (int v = 0; v < nv; v++) {
         sum[v] = (V){0};
-        if (t0 > m->start[j]) sum[v] = FC_N(load_lanes)(y + v * VF, last, v < nv - 1 || last == VF);
+        if (!begins) sum[v] = FC_N(load_lanes)(y + v * VF, last, v < nv - 1 || last == VF);
     }
     for (ptrdiff_t t = t0; t < t1; t++) {
         const T *at = x + m->index[t] * m->pitch;
@@ -49,8 +49,8 @@ FC_INLINE void FC_N(mix_vectors)(const fc_mix *m, ptrdiff_t j, ptrdiff_t c, cons
     }
     FC_UNROLL
     for (int v = 0; v < nv; v++) {
-        if (m->start[j] == m->start[j + 1]) sum[v] = (V){0} + (T)m->fill;
-        if (q.divides && t1 == m->start[j + 1]) {
+        if (begins && ends && t0 == t1) sum[v] = (V){0} + (T)m->fill;
+        if (ends && q.divides) {
             if (q.exact)
                 sum[v] *= q.by;
             else
@@ -61,6 +61,19 @@ FC_INLINE void FC_N(mix_vectors)(const fc_mix *m, ptrdiff_t j, ptrdiff_t c, cons
         else
             FC_N(store)(y + v * VF, sum[v]);
     }
+}
+
+/* All channels of some inputs of a sum: those that it `begins` and `ends` with, or not. */
+FC_INLINE void FC_N(mix_inputs)(const fc_mix *m, ptrdiff_t j, ptrdiff_t t0, ptrdiff_t t1,
+                                const FC_N(quotient) q, const int begins, const int ends)
+{
+    ptrdiff_t c = 0;
+    for (; c + 4 * VF <= m->channels; c += 4 * VF)
+        FC_N(mix_vectors)(m, j, c, 4, VF, t0, t1, q, begins, ends);
+    for (; c + VF <= m->channels; c += VF)
+        FC_N(mix_vectors)(m, j, c, 1, VF, t0, t1, q, begins, ends);
+    if (c < m->channels)
+        FC_N(mix_vectors)(m, j, c, 1, m->channels - c, t0, t1, q, begins, ends);
 }
 
 /* One channel: its values are gathered one by one. */
@@ -85,17 +98,15 @@ static void FC_N(mix)(const fc_mix *call)
         }
         const FC_N(quotient) q = FC_N(quotient_of)(m, j);
         const ptrdiff_t end = m->start[j + 1];
-        ptrdiff_t t0 = m->start[j], t1 = end;
-        do {
-            ptrdiff_t c = 0;
-            if (m->channels > 8 * VF) t1 = end - t0 < 2 * FC_MIX_INPUTS ? end : t0 + FC_MIX_INPUTS;
-            for (; c + 4 * VF <= m->channels; c += 4 * VF)
-                FC_N(mix_vectors)(m, j, c, 4, VF, t0, t1, q);
-            for (; c + VF <= m->channels; c += VF)
-                FC_N(mix_vectors)(m, j, c, 1, VF, t0, t1, q);
-            if (c < m->channels) FC_N(mix_vectors)(m, j, c, 1, m->channels - c, t0, t1, q);
-            t0 = t1;
-        } while (t0 < end);
+        ptrdiff_t t = m->start[j];
+        if (m->channels <= 8 * VF || end - t < 2 * FC_MIX_INPUTS) {
+            FC_N(mix_inputs)(m, j, t, end, q, 1, 1);
+            continue;
+        }
+        FC_N(mix_inputs)(m, j, t, t + FC_MIX_INPUTS, q, 1, 0);
+        for (t += FC_MIX_INPUTS; end - t > FC_MIX_INPUTS; t += FC_MIX_INPUTS)
+            FC_N(mix_inputs)(m, j, t, t + FC_MIX_INPUTS, q, 0, 0);
+        FC_N(mix_inputs)(m, j, t, end, q, 0, 1);
     }
 }
 #undef FC_MIX_INPUTS
