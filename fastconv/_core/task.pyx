@@ -16,8 +16,10 @@ from fastconv._core.plan cimport Lanes, Plan, ceil_div
 from fastconv._core.threads cimport interrupted, parallel_for, task_fn
 
 
-# Rows of a kernel that a task deals out.
+# Reduced channels that a task deals out to all panels, and how many to one before the next: a panel
+# gets a stretch for each tap, and their part of the kernel stays in the caches.
 cdef Py_ssize_t PACK_ROWS = 32
+cdef Py_ssize_t PACK_TOGETHER = 8
 # After so many blocks of a row it asks whether to go on.
 cdef enum:
     ASK_BLOCKS = 64
@@ -34,8 +36,8 @@ cdef int run_tasks(
     run.streams = plan.streams and (plan.dst_scratch > 0 or is_aligned(plan, dst))
     if kernel == NULL:
         pass                # it is packed already
-    elif lanes_neighbour(plan):
-        parallel_for(plan.G * ceil_div(plan.CI, PACK_ROWS), team, copy_kernel_task, &run)
+    elif plan.flipped and not plan.lanewise:
+        parallel_for(plan.G * ceil_div(plan.CI, PACK_ROWS), team, pack_channels_task, &run)
     else:
         parallel_for(plan.G * plan.n_lanes, team, pack_kernel_task, &run)
     parallel_for(plan.n_tasks, team, task, &run)
@@ -62,11 +64,9 @@ cdef void pack_kernel_task(void* context, Py_ssize_t task, int thread) noexcept 
     cdef Lanes* lanes = &p.lanes[task % p.n_lanes]
     cdef Py_ssize_t taps = p.KH * p.KW, depth = p.CI * taps, size = p.itemsize
     cdef Py_ssize_t width = lanes.nr * p.vf
-    cdef Py_ssize_t co0 = lanes.c0, ci, v, count
+    cdef Py_ssize_t co0 = lanes.c0, v, count
     # The kernel array is (OC, IC / G, KH, KW).
-    cdef Py_ssize_t k_co = taps if p.flipped else depth
-    cdef Py_ssize_t k_ci = p.CO * taps if p.flipped else taps
-    cdef const char* k = run.kernel + (g * p.CO * depth + co0 * k_co) * size
+    cdef const char* k = run.kernel + (g * p.CO + co0) * depth * size
     cdef char* panel = run.packed + (g * p.V + lanes.v0) * p.vf * depth * size
     if lanes.count < width:
         memset(panel, 0, depth * width * size)
@@ -75,42 +75,54 @@ cdef void pack_kernel_task(void* context, Py_ssize_t task, int thread) noexcept 
         return
     for v in range(lanes.nr):
         count = min(p.vf, lanes.count - v * p.vf)
-        if k_ci == taps:
-            p.leaves.transpose(panel + v * p.vf * size, width, p.order,
-                               k + v * p.vf * k_co * size, k_co, count, depth)
-        else:
-            for ci in range(p.CI):
-                p.leaves.transpose(panel + v * p.vf * size, width, p.order + ci * taps,
-                                   k + (v * p.vf * k_co + ci * k_ci) * size, k_co, count, taps)
+        p.leaves.transpose(panel + v * p.vf * size, width, p.order,
+                           k + v * p.vf * depth * size, depth, count, depth)
 
 
-cdef bint lanes_neighbour(const Plan* p) noexcept nogil:
-    """Whether the kernel's rows are lanes already: the input's gradient of a 1x1 kernel."""
-    return p.flipped and p.KH * p.KW == 1 and not p.lanewise
+cdef void pack_channels_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
+    """For the gradient of the input: the rows of some reduced channels, into all panels.
 
-
-cdef void copy_kernel_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
-    """Deal some rows of such a kernel out to the panels of all blocks."""
+    Of the kernel array they take one stretch, and of a panel one for each tap.
+    """
     cdef Run* run = <Run*>context
     cdef const Plan* p = run.p
-    cdef Py_ssize_t blocks = ceil_div(p.CI, PACK_ROWS), size = p.itemsize
-    cdef Py_ssize_t g = task // blocks, first = task % blocks * PACK_ROWS, ci, block, width
-    cdef Lanes* lanes
-    cdef char* row
-    cdef const char* k
-    for ci in range(first, min(first + PACK_ROWS, p.CI)):
-        k = run.kernel + (g * p.CI + ci) * p.CO * size
+    cdef Py_ssize_t blocks = ceil_div(p.CI, PACK_ROWS), taps = p.KH * p.KW, block, some
+    cdef Py_ssize_t g = task // blocks, first = task % blocks * PACK_ROWS
+    cdef Py_ssize_t end = min(first + PACK_ROWS, p.CI)
+    while first < end:
+        some = min(1 if taps == 1 else PACK_TOGETHER, end - first)
         for block in range(p.n_lanes):
-            # The first row is the first to touch the pages of all panels.
+            # The first rows are the first to touch the pages of all panels.
             if block % ASK_BLOCKS == ASK_BLOCKS - 1 and interrupted():
                 return
-            lanes = &p.lanes[block]
-            width = lanes.nr * p.vf
-            row = run.packed + (((g * p.V + lanes.v0) * p.vf) * p.CI + p.order[ci] * width) * size
-            memcpy(row, k + lanes.c0 * size, lanes.count * size)
-            if lanes.count < width:
-                memset(row + lanes.count * size, 0, (width - lanes.count) * size)
-    # end: ci
+            pack_channels(run, g, &p.lanes[block], first, first + some)
+        first += some
+    # end: first
+
+
+cdef void pack_channels(
+    const Run* run, Py_ssize_t g, const Lanes* lanes, Py_ssize_t ci0, Py_ssize_t ci1
+) noexcept nogil:
+    """The rows of reduced channels [ci0, ci1) in one panel."""
+    cdef const Plan* p = run.p
+    cdef Py_ssize_t size = p.itemsize, taps = p.KH * p.KW, width = lanes.nr * p.vf, ci, v, t
+    cdef const Py_ssize_t* rows
+    cdef char* panel = run.packed + (g * p.V + lanes.v0) * p.vf * p.CI * taps * size
+    cdef const char* k
+    for ci in range(ci0, ci1):
+        rows = p.order + ci * taps
+        k = run.kernel + ((g * p.CI + ci) * p.CO + lanes.c0) * taps * size
+        if taps == 1:
+            memcpy(panel + rows[0] * width * size, k, lanes.count * size)
+        else:
+            for v in range(lanes.nr):
+                p.leaves.transpose(panel + v * p.vf * size, width, rows,
+                                   k + v * p.vf * taps * size, taps,
+                                   min(p.vf, lanes.count - v * p.vf), taps)
+        if lanes.count < width:
+            for t in range(taps):
+                memset(panel + (rows[t] * width + lanes.count) * size, 0,
+                       (width - lanes.count) * size)
 
 
 cdef void pack_spread_kernel(

@@ -24,6 +24,7 @@ FC_ROWS_4(FC_TILE, 4)
 FC_ROWS_1(FC_LANEWISE_TILE, 1)
 FC_ROWS_2(FC_LANEWISE_TILE, 2)
 #undef FC_TILE
+#undef FC_SLIDES
 #undef FC_LANEWISE_TILE
 
 #define FC_ENTRY(mr, nr) FC_N(tile_##mr##x##nr),

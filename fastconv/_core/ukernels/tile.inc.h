@@ -7,6 +7,9 @@
  * pixels, strided pixels, pixels of several images, taps of a kernel.
  */
 
+/* The short vectors of old x86 processors, which few programs meet, are not worth so much code. */
+#define FC_SLIDES (FC_VBYTES > 16 || !FC_X86_64)
+
 /* The taps of a lane-wise tile whose rows share vectors, if they are a number that `slide` takes:
  * negative where neighbouring rows lie two taps apart, not one, and 0 if they share none. */
 FC_INLINE int FC_N(sliding_taps)(const fc_tile *t, int MR)
@@ -107,7 +110,7 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
         for (ptrdiff_t iu = 0; iu < t->nu; iu++) {
             ptrdiff_t ia = it * t->a_t + iu * t->a_u;
             const T *b = (const T *)t->b + it * t->b_t + iu * t->b_u;
-            if (lanewise && MR > 2 && slide) {
+            if (FC_SLIDES && lanewise && MR > 2 && slide) {
                 const T *a = row[0] + ia;
                 if (slide == FC_SLIDE)
                     FC_N(slide)(acc, a, a_k, b, b_k, MR, NR, FC_SLIDE, 1);
@@ -218,7 +221,7 @@ FC_INLINE void FC_N(next_tile)(fc_tile *t)
     }                                                                                              \
     static void FC_N(lanewise_##mr##x##nr)(fc_tile *t)                                             \
     {                                                                                              \
-        const int slide = mr > 2 ? FC_N(sliding_taps)(t, mr) : 0;                                  \
+        const int slide = FC_SLIDES && mr > 2 ? FC_N(sliding_taps)(t, mr) : 0;                     \
         const int follows = mr % FC_SLIDE == 0 && !slide && t->nk > FC_SLIDE                       \
                             && FC_N(rows_follow)(t, mr);                                           \
         for (ptrdiff_t left = t->n; left > 0; left--, FC_N(next_tile)(t))                          \

@@ -20,22 +20,37 @@ FC_INLINE void FC_N(transpose_square)(V x[])
     }
 }
 
+/* A square of `count` rows, the others 0.  Vectors may reach past their rows, but not past `end`. */
+FC_INLINE void FC_N(load_square)(V x[], const T *src, ptrdiff_t src_row, const T *end,
+                                 ptrdiff_t count)
+{
+    if (count == VF && end - src >= (src_row > 0 ? (VF - 1) * src_row : 0) + VF) {
+        FC_UNROLL
+        for (int i = 0; i < VF; i++) x[i] = FC_N(load)(src + i * src_row);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < VF; i++, src += src_row) {
+        x[i] = (V){0};
+        if (i < count)
+            x[i] = end - src >= VF ? FC_N(load)(src) : FC_N(load_part)(src, end - src);
+    }
+}
+
 FC_INLINE void FC_N(transpose_body)(void *dst_, ptrdiff_t dst_row, const ptrdiff_t *order,
                                     const void *src_, ptrdiff_t src_row, ptrdiff_t rows,
                                     ptrdiff_t cols, const int stream)
 {
     const T *src = (const T *)src_;
-    /* A vector may reach past its own row, never past the last one. */
-    const T *end = src + (rows - 1) * src_row + cols;
+    /* A vector may reach past its own row, never past the one at the highest address. */
+    const T *end = src + (src_row > 0 ? (rows - 1) * src_row : 0) + cols;
     T *dst = (T *)dst_;
     ptrdiff_t r = 0;
     for (; r + VF <= rows; r += VF) {
         ptrdiff_t c = 0;
         /* Where few columns are wanted, whole vectors are not worth their shuffles. */
-        for (; 4 * (cols - c) > VF && src + (r + VF - 1) * src_row + c + VF <= end; c += VF) {
+        for (; 4 * (cols - c) > VF; c += VF) {
             V x[VF];
-            FC_UNROLL
-            for (int i = 0; i < VF; i++) x[i] = FC_N(load)(src + (r + i) * src_row + c);
+            FC_N(load_square)(x, src + r * src_row + c, src_row, end, VF);
             FC_N(transpose_square)(x);
             if (stream && c + VF <= cols) {
                 FC_UNROLL
@@ -54,6 +69,20 @@ FC_INLINE void FC_N(transpose_body)(void *dst_, ptrdiff_t dst_row, const ptrdiff
             T *d = dst + (order ? order[c] : c) * dst_row + r;
             for (int i = 0; i < VF; i++) d[i] = src[(r + i) * src_row + c];
         }
+    }
+    /* Rows that fill no vector: worth their shuffles where a part of one is stored at once. */
+    if (FC_VBYTES == 64 && 4 * (rows - r) > VF) {
+        for (ptrdiff_t c = 0; c < cols; c += VF) {
+            V x[VF];
+            FC_N(load_square)(x, src + r * src_row + c, src_row, end, rows - r);
+            FC_N(transpose_square)(x);
+            FC_UNROLL
+            for (int i = 0; i < VF; i++)
+                if (c + i < cols)
+                    FC_N(store_part)(dst + (order ? order[c + i] : c + i) * dst_row + r, x[i],
+                                     rows - r);
+        }
+        return;
     }
     for (; r < rows; r++) {
         const T *row = src + r * src_row;

@@ -38,8 +38,14 @@ FC_INLINE FC_N(ivec) FC_N(lane_numbers)(void)
 }
 
 /* The first `lanes` lanes of a vector, 0 < lanes < VF: nothing past them is read or written.  The
- * other lanes of what is loaded are 0. */
-FC_INLINE V FC_N(load_part)(const T *p, ptrdiff_t lanes)
+ * other lanes of what is loaded are 0.  A loop where the processor has no instruction for it, which is
+ * not worth a copy in each tile. */
+#if FC_X86_64 && FC_VBYTES > 16
+#define FC_PART FC_INLINE
+#else
+#define FC_PART static FC_NOINLINE
+#endif
+FC_PART V FC_N(load_part)(const T *p, ptrdiff_t lanes)
 {
 #if FC_X86_64 && FC_VBYTES == 64
     V x;
@@ -64,7 +70,7 @@ FC_INLINE V FC_N(load_part)(const T *p, ptrdiff_t lanes)
 #endif
 }
 
-FC_INLINE void FC_N(store_part)(T *p, V x, ptrdiff_t lanes)
+FC_PART void FC_N(store_part)(T *p, V x, ptrdiff_t lanes)
 {
 #if FC_X86_64 && FC_VBYTES == 64
     const uint16_t mask = (uint16_t)((1u << lanes) - 1);
@@ -90,6 +96,8 @@ FC_INLINE V FC_N(load_lanes)(const T *p, ptrdiff_t lanes, const int whole)
 {
     return whole ? FC_N(load)(p) : FC_N(load_part)(p, lanes);
 }
+
+#undef FC_PART
 
 static void FC_N(fence)(void)
 {
