@@ -19,6 +19,7 @@ import math
 import os
 import re
 import struct
+import zipfile
 import zlib
 from collections.abc import Mapping
 from typing import IO, NamedTuple
@@ -59,8 +60,6 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, NDArray]) ->
 
     Values of NumPy's numeric types only, little-endian in the file.
     """
-    import zipfile  # a tenth of the package's import, for those who never save
-
     for name, value in arrays.items():
         if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
             raise TypeError(f"{name}: expected real numbers of at most 8 bytes, got {value.dtype}")
