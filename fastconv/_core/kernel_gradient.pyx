@@ -32,12 +32,12 @@ in the order of the chunks.  So no two threads write one place, and the bits do 
 team.
 """
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from fastconv._core.geometry cimport Axis, end_of_run, end_valid, first_valid
 from fastconv._core.isa cimport FC_MAX_MR, fc_tile, tile_of
 from fastconv._core.kernel_plan cimport kernel_scratch_bytes
-from fastconv._core.pack cimport Box, pack_box, pack_panels
+from fastconv._core.pack cimport Box, pack_box, pack_panels, pack_pixels
 from fastconv._core.partials cimport add_partials, partial_size
 from fastconv._core.plan cimport Lanes, ceil_div
 from fastconv._core.threads cimport interrupted, parallel_for
@@ -357,36 +357,13 @@ cdef void pack_dy(
     const Run* run, const Block* pixels, Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t width,
     char* scratch, Image* view
 ) noexcept nogil:
-    """Channels [c0, c1) of a block of dy as pixels of `width` values; those past them are zero."""
+    """Channels [c0, c1) of a block of dy as pixels of `width` values, the last of no use."""
     cdef const KernelPlan* p = run.p
-    cdef const Image* dy = run.dy
-    cdef Py_ssize_t size = p.itemsize, n, i, c, count = c1 - c0
-    cdef Py_ssize_t columns = pixels.j1 - pixels.j0
-    cdef char* row
-    cdef const char* from_row
-    view.sc, view.sw = 1, width
-    view.sh = columns * width
-    view.sn = (pixels.i1 - pixels.i0) * view.sh
-    view.data = scratch - (pixels.n0 * view.sn + pixels.i0 * view.sh + pixels.j0 * width) * size
-    for n in range(pixels.n0, pixels.n1):
-        row = scratch + (n - pixels.n0) * view.sn * size
-        from_row = dy.data + (n * dy.sn + c0 * dy.sc + pixels.i0 * dy.sh
-                              + pixels.j0 * dy.sw) * size
-        if dy.sc != 1 and dy.sh == columns:
-            # Whole rows of a plane are one.
-            if count < width:
-                memset(row, 0, view.sn * size)
-            p.leaves.transpose(row, width, NULL, from_row, dy.sc, count, view.sn // width)
-            continue
-        for i in range(pixels.i0, pixels.i1):
-            row = scratch + ((n - pixels.n0) * view.sn + (i - pixels.i0) * view.sh) * size
-            from_row = dy.data + (n * dy.sn + c0 * dy.sc + i * dy.sh + pixels.j0 * dy.sw) * size
-            if count < width:
-                memset(row, 0, view.sh * size)
-            if dy.sc == 1:
-                for c in range(columns):
-                    memcpy(row + c * width * size, from_row + c * dy.sw * size, count * size)
-            else:
-                p.leaves.transpose(row, width, NULL, from_row, dy.sc, count, columns)
-        # end: i
-    # end: n
+    cdef Box box
+    box.n0, box.n1, box.c0, box.c1, box.pitch = pixels.n0, pixels.n1, c0, c1, width
+    box.r0, box.r1, box.x0, box.x1 = pixels.i0, pixels.i1, pixels.j0, pixels.j1
+    box.H, box.W = p.h.n, p.w.n
+    if c1 - c0 < width:
+        memset(scratch, 0, (box.n1 - box.n0) * (box.r1 - box.r0) * (box.x1 - box.x0)
+               * width * p.itemsize)
+    pack_pixels(p.leaves, p.itemsize, run.dy, &box, scratch, view)

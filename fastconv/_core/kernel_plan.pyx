@@ -110,7 +110,7 @@ cdef KernelGradientPlan make_kernel_plan(
     # A lane-wise task packs the channels of its lanes and no others.
     p.split = 1
     if p.panels:
-        p.split = ceil_div(PANEL_STEPS, p.lanes[0].nr * p.tile_rows * p.KH * p.KW)
+        p.split = worthy_blocks(p)
     if p.lanewise:
         p.split = max(PACKED_LANES // (p.lanes[0].nr * p.vf), 1)
         if (OW - 1) * p.w.stride + (p.KW - 1) * p.w.offset_step + 1 <= WHOLE_BYTES // (
@@ -169,8 +169,7 @@ cdef KernelGradientPlan make_kernel_plan(
     p.partials.count = p.n_chunks
     if packs_again(p, x_planar):
         p.split = max(p.split, min(
-            ceil_div(PANEL_STEPS, p.lanes[0].nr * p.tile_rows * p.KH * p.KW),
-            p.n_lanes // max(ENOUGH_TASKS // 4 // (p.G * p.n_chunks), 1)))
+            worthy_blocks(p), p.n_lanes // max(ENOUGH_TASKS // 4 // (p.G * p.n_chunks), 1)))
     p.n_splits = ceil_div(p.n_lanes, p.split)
     tasks = p.G * p.n_splits * p.n_chunks
     p.n_parts = 1
@@ -241,10 +240,14 @@ cdef bint is_lanewise(const KernelPlan* p, const fc_leaves* wide) noexcept nogil
     return shared < p.G * (group_cycles(p, wide, False) + 4 * (1 + sources))
 
 
+cdef Py_ssize_t worthy_blocks(const KernelPlan* p) noexcept nogil:
+    """Blocks of lanes that a tile's channels of a pixel are worth copying for."""
+    return ceil_div(PANEL_STEPS, p.lanes[0].nr * p.tile_rows * p.KH * p.KW)
+
+
 cdef bint packs_again(const KernelPlan* p, bint x_planar) noexcept nogil:
     """Whether each task turns planes into pixels of which a kernel makes little use."""
-    return x_planar and not (p.by_taps or p.swapped or p.panels) and (
-        p.lanes[0].nr * p.tile_rows * p.KH * p.KW < PANEL_STEPS)
+    return x_planar and not (p.by_taps or p.swapped or p.panels) and worthy_blocks(p) > 1
 
 
 cdef Py_ssize_t x_elements(const KernelPlan* p, Py_ssize_t images) noexcept nogil:

@@ -20,6 +20,9 @@ cdef struct Spread:
     char* index
     Py_ssize_t CI, CO, pitch      # channels in, lanes of a group; lanes of the table
 
+cdef void pack_pixels(
+    const fc_leaves* leaves, Py_ssize_t size, const Image* src, const Box* box, char* scratch,
+    Image* view) noexcept nogil
 cdef void pack_box(
     const fc_leaves* leaves, Py_ssize_t size, const Image* src, const Box* box,
     const Spread* spread, char* scratch, char* row_scratch, Image* view) noexcept nogil

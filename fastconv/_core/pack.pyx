@@ -15,6 +15,15 @@ from libc.string cimport memcpy, memset
 cdef Py_ssize_t PANEL_PIXELS = 16
 
 
+cdef void lay_out(const Box* box, Py_ssize_t size, char* scratch, Image* view) noexcept nogil:
+    """Pixels of `pitch` elements, of which `view` addresses those of the box by the source's image,
+    row and column."""
+    view.sc, view.sw = 1, box.pitch
+    view.sh = max(box.x1 - box.x0, 0) * box.pitch
+    view.sn = max(box.r1 - box.r0, 0) * view.sh
+    view.data = scratch - (box.n0 * view.sn + box.r0 * view.sh + box.x0 * box.pitch) * size
+
+
 cdef void pack_pixels(
     const fc_leaves* leaves, Py_ssize_t size, const Image* src, const Box* box, char* scratch,
     Image* view
@@ -28,10 +37,7 @@ cdef void pack_pixels(
     cdef Py_ssize_t low = min(in0, box.x1) - box.x0, high = max(box.x1 - max(in1, box.x0), 0)
     cdef char* row
     cdef const char* from_row
-    view.sc, view.sw = 1, pitch
-    view.sh = max(box.x1 - box.x0, 0) * pitch
-    view.sn = max(box.r1 - box.r0, 0) * view.sh
-    view.data = scratch - (box.n0 * view.sn + box.r0 * view.sh + box.x0 * pitch) * size
+    lay_out(box, size, scratch, view)
     for n in range(box.n0, box.n1):
         row = scratch + (n - box.n0) * view.sn * size
         from_row = src.data + (
@@ -81,10 +87,7 @@ cdef void pack_panels(
     cdef Py_ssize_t most = PANEL_PIXELS if src.sc == 1 else columns
     cdef char* row
     cdef const char* at
-    view.sc, view.sw = 1, pitch
-    view.sh = columns * pitch
-    view.sn = (box.r1 - box.r0) * view.sh
-    view.data = scratch - (box.n0 * view.sn + box.r0 * view.sh + box.x0 * pitch) * size
+    lay_out(box, size, scratch, view)
     for n in range(box.n0, box.n1):
         for r in range(box.r0, box.r1):
             x = box.x0
