@@ -1,4 +1,4 @@
-"""Operations on arrays that only a training step needs: pooling by taps, and the updates.
+"""Operations on arrays that only a training step needs: pooling by taps, dropout, the updates.
 
 They stand beside `fastconv.functional`, under the same rules for arguments, types and memory
 order, and are what the layers and the optimizers are made of.
@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
+from fastconv._core import elementwise as _elementwise
 from fastconv._core import pooling as _pooling
 from fastconv._core import unpooling as _unpooling
 from fastconv._core import update as _update
@@ -18,6 +19,7 @@ from fastconv.functional.types import Array, Pair
 
 __all__ = [
     "adam_update",
+    "dropout",
     "max_pool2d_taps",
     "max_pool2d_taps_backward",
     "rmsprop_update",
@@ -112,6 +114,37 @@ def max_pool2d_taps_backward(
     return _unpooling.max_pool2d_taps_backward(
         dy, taps, input_shape, size, stride, padding, dilation, y
     )
+
+
+def dropout(x: ArrayLike, rate: float, key: int, *, by_channel: bool = False) -> Array:
+    """Zero some elements, and multiply the others by 1 / (1 - rate).
+
+    Which ones is a function of the key and of an element's place in x's shape: the same for any
+    memory order, type and number of threads. So the gradient is the same call on dy, and nothing
+    need be kept but the key.
+
+    Parameters
+    ----------
+    x : array, at most 4 dimensions
+    rate : float
+        Probability of being dropped, at least 0 and below 1.
+    key : int
+        Of 64 bits, not negative; a random one for each step.
+    by_channel : bool
+        Drop whole planes of an array (N, C, H, W) or (C, H, W).
+
+    Returns
+    -------
+    array like x
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.training import dropout
+    >>> dropout(np.ones(8), 0.5, key=1)
+    array([0., 2., 0., 2., 2., 2., 2., 0.])
+    """
+    return _elementwise.dropout(x, rate, key, by_channel)
 
 
 def sgd_update(

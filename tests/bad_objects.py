@@ -171,6 +171,7 @@ FUNCTIONS: dict[Callable[..., Any], dict[str, Any]] = {
         "size": 2,
     },
     training.square_sum: {"x": X},
+    training.dropout: {"x": X, "rate": 0.5, "key": 1},
     fastconv.explain: {
         "operation": "conv2d",
         "input_shape": X.shape,

@@ -1,14 +1,15 @@
 # cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
-"""One pass over memory: functions of single elements, their gradients, and changes of memory order.
+"""One pass over memory: functions of single elements, their gradients, dropout, memory orders.
 
 Tasks are runs of elements (or images, for the change of order) that no other task writes.
 """
 
 cimport numpy as cnp
+from libc.stdint cimport uint32_t, uint64_t
 
 import numpy as np
 
-from fastconv.arguments import boolean, float_dtype
+from fastconv.arguments import boolean, float_dtype, real
 
 from fastconv._core.arguments cimport (
     array, as_type, check_out, finish, float_type, image, integer, is_channels_last, is_relu,
@@ -17,8 +18,8 @@ from fastconv._core.pack cimport Image
 from fastconv._core.isa cimport (
     FC_ADD, FC_ADD_RELU, FC_GELU, FC_GELU_BACKWARD, FC_GELU_TANH, FC_GELU_TANH_BACKWARD,
     FC_LEAKY_RELU, FC_LEAKY_RELU_BACKWARD, FC_RELU, FC_RELU_BACKWARD, FC_SIGMOID,
-    FC_SIGMOID_BACKWARD, FC_SILU, FC_SILU_BACKWARD, FC_TANH, FC_TANH_BACKWARD, fc_leaves, fc_map_fn,
-    leaves)
+    FC_SIGMOID_BACKWARD, FC_SILU, FC_SILU_BACKWARD, FC_TANH, FC_TANH_BACKWARD, fc_dropout,
+    fc_leaves, fc_map_fn, leaves)
 from fastconv._core.memory cimport new_array
 from fastconv._core.threads cimport parallel_for, team_size
 
@@ -156,6 +157,87 @@ cdef cnp.ndarray of_two(
     return run_pass(function, number, first, second,
                     float_type([first, second], [first_name, name]), out,
                     (first_, second_), (first_name, name))
+
+
+# ---- dropout ----------------------------------------------------------------------------------
+
+cdef struct Dropout:
+    const fc_leaves* leaves
+    int itemsize
+    fc_dropout all
+    Py_ssize_t image, image_number     # elements of an image, and where its numbers begin
+    Py_ssize_t pieces, each            # tasks of an image, and rows of one
+
+
+cdef void dropout_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
+    cdef Dropout* run = <Dropout*>context
+    cdef Py_ssize_t n = task // run.pieces, row = task % run.pieces * run.each
+    cdef Py_ssize_t at = (n * run.image + row * run.all.step) * run.itemsize
+    cdef fc_dropout s = run.all
+    s.dst, s.x = <char*>s.dst + at, <const char*>s.x + at
+    s.rows = min(run.each, s.rows - row)
+    s.width = min(s.width, run.image - row * s.step)
+    s.first = <uint32_t>(n * run.image_number + row * s.row_number)
+    run.leaves.dropout(&s)
+
+
+def dropout(x_, rate, key, by_channel):
+    """x with some elements, or planes, set to zero, and the others enlarged.
+
+    The numbers of elements are those of C order, so that memory order does not matter.
+    """
+    cdef Dropout run
+    cdef cnp.ndarray x = array(x_, "x"), y
+    cdef int typenum = float_type([x], ["x"]), ndim = x.ndim
+    cdef bint channels_last, planes = boolean("by_channel", by_channel)
+    cdef double share = real("rate", rate)
+    cdef uint64_t bits
+    cdef Py_ssize_t C, HW
+    if not 0 <= share < 1:
+        raise ValueError(f"rate: expected a number in [0, 1), got {rate!r}")
+    if isinstance(key, bool) or not isinstance(key, (int, np.integer)):
+        raise TypeError(f"key: expected an integer, got {key!r}")
+    if not 0 <= key < 1 << 64:
+        raise ValueError(f"key: expected an integer of 64 bits, not negative, got {key!r}")
+    bits = key
+    if planes and ndim not in (3, 4):
+        raise ValueError(f"x: expected shape (N, C, H, W) or (C, H, W), got {shape_text(x)}")
+    if ndim > 4:
+        raise ValueError(f"x: expected at most 4 dimensions, got {shape_text(x)}")
+    x = laid_out(x, typenum, &channels_last)
+    run.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
+    y = new_array(ndim, <const Py_ssize_t*>x.shape, run.itemsize, channels_last)
+    if x.size == 0:
+        return y
+    run.leaves = leaves(run.itemsize)
+    run.all.dst, run.all.x = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
+    run.all.key[0], run.all.key[1] = <uint32_t>bits, <uint32_t>(bits >> 32)
+    run.all.threshold = <uint32_t>min(share * 2.0 ** 32 + 0.5, 2.0 ** 32 - 1)
+    run.all.scale = 1 / (1 - share)
+    C = x.shape[ndim - 3] if ndim > 2 else 1
+    HW = x.shape[ndim - 2] * x.shape[ndim - 1] if ndim > 2 else 1
+    if channels_last:
+        # Rows are pixels; the numbers of neighbouring channels are a plane apart.
+        run.image = C * HW
+        run.image_number = C if planes else C * HW
+        run.all.rows, run.all.width = HW, C
+        run.all.row_number, run.all.lane_number = not planes, 1 if planes else <uint32_t>HW
+    elif planes:
+        run.image, run.image_number = x.size, 0
+        run.all.rows, run.all.width = x.size // HW, HW
+        run.all.row_number, run.all.lane_number = 1, 0
+    else:
+        run.image, run.image_number = x.size, 0
+        run.all.width = min(x.size, RUN)
+        run.all.rows = (x.size + RUN - 1) // RUN
+        run.all.row_number, run.all.lane_number = <uint32_t>RUN, 1
+    run.all.step = run.all.width
+    run.each = max(RUN // run.all.width, 1)
+    run.pieces = (run.all.rows + run.each - 1) // run.each
+    cdef int team = team_size(MEMORY_COST * x.size)
+    with nogil:
+        parallel_for(x.size // run.image * run.pieces, team, dropout_task, &run)
+    return y
 
 
 # ---- memory order -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "ukernels/ukernels.h" nogil:
     enum:
@@ -200,6 +200,17 @@ cdef extern from "ukernels/ukernels.h" nogil:
 
     ctypedef void (*fc_norm_fn)(const fc_norm* s) noexcept nogil
 
+    ctypedef struct fc_dropout:
+        void* dst
+        const void* x
+        Py_ssize_t rows, width, step
+        uint32_t first, row_number, lane_number
+        uint32_t key[2]
+        uint32_t threshold
+        double scale
+
+    ctypedef void (*fc_dropout_fn)(const fc_dropout* s) noexcept nogil
+
     ctypedef struct fc_leaves:
         int vf
         int max_mr[4]
@@ -236,6 +247,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_norm_fn normalize
         fc_norm_fn norm_sums
         fc_norm_fn norm_gradient
+        fc_dropout_fn dropout
 
     ctypedef struct fc_isa:
         const char* name

@@ -18,6 +18,7 @@ cdef struct Norm:
     const fc_leaves* leaves
     int itemsize
     bint channels_last, relu, stream
+    bint find                     # mean and variance first
     Py_ssize_t N, C, HW, G, NT
     Walk all                      # over channels
     Walk groups                   # over what has a mean of its own
@@ -50,6 +51,5 @@ cdef inline void put(char* values, Py_ssize_t i, int itemsize, double value) noe
 cdef double inverse_deviation(const Norm* run, Py_ssize_t g) noexcept nogil
 cdef void plan_norm(Norm* run) noexcept nogil
 cdef Py_ssize_t units(const Walk* walk) noexcept nogil
-cdef int find_moments(Norm* run, int team) except -1 nogil
-cdef int find_sums(Norm* run, char* dgamma, char* dbeta, int team) except -1 nogil
-cdef int write_results(Norm* run, bint gradient, int team) except -1 nogil
+cdef int write_normalized(Norm* run, bint find, int team) except -1 nogil
+cdef int write_gradients(Norm* run, char* dgamma, char* dbeta, int team) except -1 nogil

@@ -20,13 +20,19 @@ folded in the end.
 **Tasks.**  A unit is a piece of a segment, some dozens of KiB; short segments go several to a task.
 Each unit leaves sums of its own, which are added in their order.  Units are cut by shape and memory
 order: bits do not depend on the threads.  The last units that a pass has read are the first of
-the next one.  Results are stored past the caches where a call's arrays hardly fit the last of them:
-not sooner, since whoever reads them comes next.
+the next one.  A plane that is a unit is a row of the leaf, which takes many of them in a call.
+Results are stored past the caches where a call's arrays hardly fit the last of them: not sooner,
+since whoever reads them comes next.
+
+**Samples.**  With tables of their own, images that the second cache holds are tasks: all passes of
+one, the same units in the same order, before the next one is read.
 """
 
 from libc.math cimport sqrt
-from libc.string cimport memset
+from libc.stddef cimport size_t
+from libc.string cimport memcpy, memset
 
+from fastconv._core.caches cimport L2_BYTES
 from fastconv._core.isa cimport FC_BY_POSITION, FC_UNIFORM, fc_norm, fc_norm_fn
 from fastconv._core.threads cimport parallel_for, task_fn
 
@@ -95,7 +101,17 @@ cdef int run_walk(
     return 0
 
 
-cdef fc_norm leaf_of(const Norm* run, Py_ssize_t segment, Py_ssize_t at) noexcept nogil:
+cdef Py_ssize_t planes_from(
+    const Norm* run, const Walk* walk, Py_ssize_t unit, Py_ssize_t end
+) noexcept nogil:
+    """How many units from this one on, before `end`, are rows with one value of a table after the
+    other."""
+    return 1 if walk.pieces > 1 else min(end - unit, run.NT * run.C - unit % (run.NT * run.C))
+
+
+cdef fc_norm leaf_of(
+    const Norm* run, const Walk* walk, Py_ssize_t segment, Py_ssize_t at
+) noexcept nogil:
     """The leaf's arguments at an element of memory, in a segment of the walk over channels."""
     cdef fc_norm leaf
     cdef Py_ssize_t t, offset
@@ -105,7 +121,7 @@ cdef fc_norm leaf_of(const Norm* run, Py_ssize_t segment, Py_ssize_t at) noexcep
     leaf.x = run.x + at
     leaf.dy = run.dy + at if run.dy != NULL else NULL
     leaf.dst = run.dst + at if run.dst != NULL else NULL
-    leaf.kind = FC_UNIFORM if run.walk.period == 1 else FC_BY_POSITION
+    leaf.kind = FC_UNIFORM if walk.period == 1 else FC_BY_POSITION
     leaf.relu, leaf.stream = run.relu, run.stream
     if run.tables == NULL:
         return leaf
@@ -122,26 +138,43 @@ cdef fc_norm leaf_of(const Norm* run, Py_ssize_t segment, Py_ssize_t at) noexcep
 cdef void moments_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
     cdef Norm* run = <Norm*>context
     cdef const Walk* walk = run.walk
+    moments_of(run, walk, number * walk.each, min((number + 1) * walk.each, units(walk)), thread)
+
+
+cdef void moments_of(
+    Norm* run, const Walk* walk, Py_ssize_t unit, Py_ssize_t end, int thread
+) noexcept nogil:
+    """The moments of units, for each channel."""
     cdef double* scratch = run.scratch + thread * run.scratch_size
     cdef double* middle = scratch + 2 * walk.row
-    cdef Py_ssize_t unit, at, n, rest, whole, period = walk.period
+    cdef double* mean
+    cdef double* square
+    cdef Py_ssize_t at, n, rest, whole, period = walk.period, planes = 1
     cdef fc_norm leaf
-    for unit in range(number * walk.each, min((number + 1) * walk.each, units(walk))):
+    while unit < end:
         at = unit // walk.pieces * walk.length + unit % walk.pieces * walk.piece
         n = elements(walk, unit % walk.pieces)
-        leaf = leaf_of(run, 0, at)
+        mean, square = run.first + unit * period, run.second + unit * period
+        leaf = leaf_of(run, walk, 0, at)
         if leaf.kind == FC_UNIFORM:
-            leaf.first, leaf.second = run.first + unit, run.second + unit
-            leaf.rows, leaf.width = 1, n
+            planes = planes_from(run, walk, unit, end)
+            leaf.first, leaf.second = mean, square
+            leaf.rows, leaf.width, leaf.step = planes, n, n
+            run.leaves.moments(&leaf)
+            unit += planes
+            continue
+        unit += 1
+        whole, rest = n // walk.row, n % walk.row
+        leaf.rows, leaf.width, leaf.step = whole, walk.row, walk.row
+        if walk.row == period:               # nothing to fold
+            leaf.first, leaf.second = mean, square
             run.leaves.moments(&leaf)
             continue
-        whole, rest = n // walk.row, n % walk.row
         leaf.first, leaf.second = scratch, scratch + walk.row
-        leaf.rows, leaf.width, leaf.step = whole, walk.row, walk.row
         if whole:
             run.leaves.moments(&leaf)
             fold_moments(scratch, scratch + walk.row, walk.row // period, period, whole,
-                         run.first + unit * period, run.second + unit * period)
+                         mean, square)
         if rest:
             leaf.x = <const char*>leaf.x + whole * walk.row * run.itemsize
             leaf.rows, leaf.width = 1, rest
@@ -149,12 +182,10 @@ cdef void moments_task(void* context, Py_ssize_t number, int thread) noexcept no
             if whole:
                 fold_moments(scratch, scratch + walk.row, rest // period, period, 1,
                              middle, middle + period)
-                add_moments(run.first + unit * period, run.second + unit * period,
-                            whole * (walk.row // period), middle, middle + period,
+                add_moments(mean, square, whole * (walk.row // period), middle, middle + period,
                             rest // period, period)
             else:
-                fold_moments(scratch, scratch + walk.row, rest // period, period, 1,
-                             run.first + unit * period, run.second + unit * period)
+                fold_moments(scratch, scratch + walk.row, rest // period, period, 1, mean, square)
 
 
 cdef void fold_moments(
@@ -229,24 +260,34 @@ cdef void statistics_task(void* context, Py_ssize_t number, int thread) noexcept
 
 
 cdef void sums_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
-    """The sums of dz and of dz * (x - center), for each unit and channel."""
     cdef Norm* run = <Norm*>context
     cdef const Walk* walk = run.walk
+    sums_of(run, walk, number * walk.each, min((number + 1) * walk.each, units(walk)), thread)
+
+
+cdef void sums_of(
+    Norm* run, const Walk* walk, Py_ssize_t unit, Py_ssize_t end, int thread
+) noexcept nogil:
+    """The sums of dz and of dz * (x - center) of units, for each channel."""
     cdef double* scratch = run.scratch + thread * run.scratch_size
     cdef double* first
     cdef double* second
-    cdef Py_ssize_t unit, at, n, i, c, turn, period = walk.period
+    cdef Py_ssize_t at, n, i, c, turn, period = walk.period, planes = 1
     cdef fc_norm leaf
-    for unit in range(number * walk.each, min((number + 1) * walk.each, units(walk))):
+    while unit < end:
         at = unit // walk.pieces * walk.length + unit % walk.pieces * walk.piece
         n = elements(walk, unit % walk.pieces)
-        leaf = leaf_of(run, unit // walk.pieces, at)
+        leaf = leaf_of(run, walk, unit // walk.pieces, at)
         leaf.first, leaf.second, leaf.step = scratch, scratch + walk.row, walk.row
         first, second = run.first + unit * period, run.second + unit * period
         if leaf.kind == FC_UNIFORM:
-            leaf.first, leaf.second, leaf.rows, leaf.width = first, second, 1, n
+            planes = planes_from(run, walk, unit, end)
+            leaf.first, leaf.second = first, second
+            leaf.rows, leaf.width, leaf.step = planes, n, n
             run.leaves.norm_sums(&leaf)
+            unit += planes
             continue
+        unit += 1
         for c in range(period):
             first[c] = second[c] = 0
         for turn in range(2):                # whole rows, then what is left
@@ -269,25 +310,35 @@ cdef void results_task(void* context, Py_ssize_t number, int thread) noexcept no
     """Results of a pass, from the last unit to the first: the last ones are still in the caches."""
     cdef Norm* run = <Norm*>context
     cdef const Walk* walk = run.walk
-    cdef Py_ssize_t last = units(walk) - 1, unit, at, n, back
+    cdef Py_ssize_t end = units(walk) - number * walk.each
+    results_of(run, walk, run.leaf, max(end - walk.each, 0), end)
+
+
+cdef void results_of(
+    const Norm* run, const Walk* walk, fc_norm_fn results, Py_ssize_t unit, Py_ssize_t end
+) noexcept nogil:
+    """The results of units, from the last one on."""
+    cdef Py_ssize_t at, n, planes = 1, all_planes = run.NT * run.C
     cdef fc_norm leaf
-    for back in range(number * walk.each, min((number + 1) * walk.each, last + 1)):
-        unit = last - back
-        at = unit // walk.pieces * walk.length + unit % walk.pieces * walk.piece
-        n = elements(walk, unit % walk.pieces)
-        leaf = leaf_of(run, unit // walk.pieces, at)
+    while end > unit:
+        if walk.pieces == 1 and walk.period == 1:
+            planes = min(end - unit, (end - 1) % all_planes + 1)
+        end -= planes
+        at = end // walk.pieces * walk.length + end % walk.pieces * walk.piece
+        n = elements(walk, end % walk.pieces)
+        leaf = leaf_of(run, walk, end // walk.pieces, at)
         if leaf.kind == FC_UNIFORM:
-            leaf.rows, leaf.width, leaf.step = 1, n, n
-            run.leaf(&leaf)
+            leaf.rows, leaf.width, leaf.step = planes, n, n
+            results(&leaf)
             continue
         leaf.rows, leaf.width, leaf.step = n // walk.row, walk.row, walk.row
         if leaf.rows:
-            run.leaf(&leaf)
+            results(&leaf)
         if n % walk.row:
             at += n // walk.row * walk.row
-            leaf = leaf_of(run, unit // walk.pieces, at)
+            leaf = leaf_of(run, walk, end // walk.pieces, at)
             leaf.rows, leaf.width, leaf.step = 1, n % walk.row, n % walk.row
-            run.leaf(&leaf)
+            results(&leaf)
     if run.stream:
         run.leaves.fence()
 
@@ -299,18 +350,30 @@ cdef char* table_of(const Norm* run, int which, Py_ssize_t t) noexcept nogil:
 cdef void tables_task(void* context, Py_ssize_t t, int thread) noexcept nogil:
     """What the forward pass asks of a table: center, scale and shift."""
     cdef Norm* run = <Norm*>context
-    cdef Py_ssize_t c, g, each = run.C // run.G
+    cdef Py_ssize_t g, at, each = run.C // run.G
     cdef int size = run.itemsize
-    cdef double factor = 0
-    for c in range(run.C):
-        g = t * run.G + c // each
-        if c % each == 0:
-            factor = inverse_deviation(run, g)
-        put(table_of(run, CENTER, t), c, size, get(run.mean, g, size))
-        put(table_of(run, SCALE, t), c, size, get(run.gamma, c, size) * factor)
-        put(table_of(run, SHIFT, t), c, size, get(run.beta, c, size))
+    for g in range(run.G):
+        at = g * each * size
+        fill_group(table_of(run, CENTER, t) + at, table_of(run, SCALE, t) + at, run.gamma + at,
+                   get(run.mean, t * run.G + g, size), inverse_deviation(run, t * run.G + g),
+                   each, size)
+    memcpy(table_of(run, SHIFT, t), run.beta, <size_t>(run.C * size))
     for g in range(SHIFT + 1):
         repeat(run, g, t)
+
+
+cdef void fill_group(
+    char* center, char* scale, const char* gamma, double mean, double factor, Py_ssize_t n, int size
+) noexcept nogil:
+    cdef Py_ssize_t c
+    if size == 4:
+        for c in range(n):
+            (<float*>center)[c] = <float>mean
+            (<float*>scale)[c] = <float>((<const float*>gamma)[c] * factor)
+    else:
+        for c in range(n):
+            (<double*>center)[c] = mean
+            (<double*>scale)[c] = (<const double*>gamma)[c] * factor
 
 
 cdef double inverse_deviation(const Norm* run, Py_ssize_t g) noexcept nogil:
@@ -335,11 +398,11 @@ cdef void gradient_tables_task(void* context, Py_ssize_t t, int thread) noexcept
     cdef Py_ssize_t c, g, each = run.C // run.G
     cdef int size = run.itemsize
     cdef double n = <double>run.N / run.NT * each * run.HW, factor, gamma, first, second
+    gather_sums(run, t)
     for g in range(run.G):
         factor = inverse_deviation(run, t * run.G + g)
         first = second = 0
         for c in range(g * each, (g + 1) * each):
-            gather_sums(run, t, c)
             gamma = get(run.gamma, c, size)
             first += gamma * run.first[sums_at(run, t, c)]
             second += gamma * run.second[sums_at(run, t, c)]
@@ -357,18 +420,24 @@ cdef inline Py_ssize_t sums_at(const Norm* run, Py_ssize_t t, Py_ssize_t c) noex
     return (t * run.C + c) * run.all.pieces
 
 
-cdef void gather_sums(Norm* run, Py_ssize_t t, Py_ssize_t c) noexcept nogil:
-    """Add up all units of a table and channel, in the place of the first one."""
-    cdef Py_ssize_t at = sums_at(run, t, c), step, n, images, i, j
-    cdef double first = 0, second = 0
-    step = run.C if run.channels_last else 1
-    images = 1 if run.channels_last or run.NT > 1 else run.N
+cdef void gather_sums(Norm* run, Py_ssize_t t) noexcept nogil:
+    """Add up all units of each channel of a table, in the place of the first one."""
+    cdef Py_ssize_t pieces = run.all.pieces, unit = pieces * run.C, c, i, n, at
+    cdef Py_ssize_t images = 1 if run.channels_last or run.NT > 1 else run.N
+    cdef double* first = run.first + t * unit
+    cdef double* second = run.second + t * unit
+    if run.channels_last:
+        for i in range(1, pieces):
+            for c in range(run.C):
+                first[c] += first[i * run.C + c]
+                second[c] += second[i * run.C + c]
+        return
     for n in range(images):
-        for i in range(run.all.pieces):
-            j = at + n * run.C * run.all.pieces + i * step
-            first += run.first[j]
-            second += run.second[j]
-    run.first[at], run.second[at] = first, second
+        for c in range(run.C):
+            at = n * unit + c * pieces
+            for i in range(1 if n == 0 else 0, pieces):
+                first[c * pieces] += first[at + i]
+                second[c * pieces] += second[at + i]
 
 
 cdef void add_tables(const Norm* run, char* dgamma, char* dbeta) noexcept nogil:
@@ -387,26 +456,55 @@ cdef void add_tables(const Norm* run, char* dgamma, char* dbeta) noexcept nogil:
 
 # ---- passes -----------------------------------------------------------------------------------
 
-cdef int find_moments(Norm* run, int team) except -1 nogil:
-    """Mean and variance of every group of every table."""
-    run_walk(run, &run.groups, moments_task, NULL, team)
-    parallel_for(run.NT * run.G, team, statistics_task, run)
-    return 0
+cdef int write_normalized(Norm* run, bint find, int team) except -1 nogil:
+    """y, with what `find` says first: mean and variance of every group of every table."""
+    if by_samples(run, team):
+        run.find = find
+        return parallel_for(run.NT, team, normalize_sample, run)
+    if find:
+        run_walk(run, &run.groups, moments_task, NULL, team)
+        parallel_for(run.NT * run.G, team, statistics_task, run)
+    parallel_for(run.NT, team, tables_task, run)
+    return run_walk(run, &run.all, results_task, run.leaves.normalize, team)
 
 
-cdef int find_sums(Norm* run, char* dgamma, char* dbeta, int team) except -1 nogil:
-    """The gradients of gamma and beta, and all tables of the gradient of x."""
+cdef int write_gradients(Norm* run, char* dgamma, char* dbeta, int team) except -1 nogil:
+    """The gradients of gamma and beta, and of x where there is a place for it."""
+    if by_samples(run, team):
+        parallel_for(run.NT, team, gradient_of_sample, run)
+        add_tables(run, dgamma, dbeta)
+        return 0
     parallel_for(run.NT, team, tables_task, run)
     run_walk(run, &run.all, sums_task, NULL, team)
     parallel_for(run.NT, team, gradient_tables_task, run)
     add_tables(run, dgamma, dbeta)
+    if run.dst != NULL:
+        run_walk(run, &run.all, results_task, run.leaves.norm_gradient, team)
     return 0
 
 
-cdef int write_results(Norm* run, bint gradient, int team) except -1 nogil:
-    """y, whose tables it makes, or dx."""
-    if not gradient:
-        parallel_for(run.NT, team, tables_task, run)
-    run_walk(run, &run.all, results_task,
-             run.leaves.norm_gradient if gradient else run.leaves.normalize, team)
-    return 0
+cdef bint by_samples(const Norm* run, int team) noexcept nogil:
+    """Whether a thread has samples of its own, each of which stays in the second cache."""
+    return run.NT >= 2 * team and run.C * run.HW * run.itemsize <= L2_BYTES
+
+
+cdef void normalize_sample(void* context, Py_ssize_t t, int thread) noexcept nogil:
+    cdef Norm* run = <Norm*>context
+    cdef Py_ssize_t each = units(&run.groups) // run.NT, g
+    if run.find:
+        moments_of(run, &run.groups, t * each, (t + 1) * each, thread)
+        for g in range(t * run.G, (t + 1) * run.G):
+            statistics_task(run, g, thread)
+    tables_task(run, t, thread)
+    each = units(&run.all) // run.NT
+    results_of(run, &run.all, run.leaves.normalize, t * each, (t + 1) * each)
+
+
+cdef void gradient_of_sample(void* context, Py_ssize_t t, int thread) noexcept nogil:
+    cdef Norm* run = <Norm*>context
+    cdef Py_ssize_t each = units(&run.all) // run.NT
+    tables_task(run, t, thread)
+    sums_of(run, &run.all, t * each, (t + 1) * each, thread)
+    gradient_tables_task(run, t, thread)
+    if run.dst != NULL:
+        results_of(run, &run.all, run.leaves.norm_gradient, t * each, (t + 1) * each)

@@ -16,7 +16,7 @@ from fastconv._core.elementwise cimport in_memory_of, laid_out
 from fastconv._core.isa cimport leaves
 from fastconv._core.memory cimport Block, new_array, take
 from fastconv._core.norm cimport (
-    TABLES, Norm, find_moments, find_sums, plan_norm, units, write_results)
+    TABLES, Norm, plan_norm, units, write_gradients, write_normalized)
 from fastconv._core.row_norm cimport gradient_of_rows, normalize_rows, row_tasks
 from fastconv._core.threads cimport team_size
 
@@ -167,11 +167,9 @@ def normalize(x, vectors, bint batch, groups, epsilon, activation):
         return y, mean, variance
     if not given:
         take_sums(problem, units(&run.groups) * run.groups.period)
-        with nogil:
-            find_moments(run, problem.team)
     take_tables(problem)
     with nogil:
-        write_results(run, False, problem.team)
+        write_normalized(run, not given, problem.team)
     return y, mean, variance
 
 
@@ -202,7 +200,5 @@ def backward(dy, x, vectors, bint batch, groups, epsilon, activation, need_dx):
     take_tables(problem)
     take_sums(problem, units(&run.all) * run.all.period)
     with nogil:
-        find_sums(run, to_gamma, to_beta, problem.team)
-        if wanted:
-            write_results(run, True, problem.team)
+        write_gradients(run, to_gamma, to_beta, problem.team)
     return dx, dgamma, dbeta

@@ -233,7 +233,8 @@ def test_the_relu_of_a_pooled_convolution_is_masked_once(monkeypatch):
     def unwanted(*arguments):
         raise AssertionError("masked already")
 
-    model = Sequential([Conv2D(3, 3, activation="relu"), MaxPool(2)], input_shape=(1, 8, 8))
+    layers = [Conv2D(3, 3, activation="relu"), MaxPool(2)]
+    model = Sequential(layers, input_shape=(1, 8, 8), seed=0)
     y = model.forward(images(2, 1, 8, 8), training=True)
     with monkeypatch.context() as patch:
         patch.setattr(F, "relu_backward", unwanted)

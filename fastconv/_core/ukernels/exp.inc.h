@@ -57,10 +57,9 @@ FC_INLINE V FC_N(at_most)(V x, T bound)
     return FC_N(choose)(x > bound, y, x);
 #endif
 }
-#undef FC_REGISTER
 
-/* x + rest = k ln 2 + r with |r| <= ln 2 / 2; the result q of a Taylor series gives
- * exp(r) = 1 + q r to the last bit. */
+/* x + rest = k ln 2 + r with |r| <= ln 2 / 2; the result q of a polynomial, of the least error in
+ * float and Taylor's in double, gives exp(r) = 1 + q r to the last bit. */
 FC_INLINE V FC_N(exp_series)(V x, V rest, V *k, V *r_)
 {
     const int single = sizeof(T) == 4;
@@ -71,15 +70,16 @@ FC_INLINE V FC_N(exp_series)(V x, V rest, V *k, V *r_)
     const T high = single ? (T)0.693145751953125f : (T)0.69314718036912381649;
     const T low = single ? (T)1.42860682030941723212e-6 : (T)1.9082149292705877e-10;
     const V r = (x - whole * high) - whole * low + rest;
-    static const T series[] = {
-        (T)(1. / 6227020800.), (T)(1. / 479001600.), (T)(1. / 39916800.), (T)(1. / 3628800.),
-        (T)(1. / 362880.),     (T)(1. / 40320.),     (T)(1. / 5040.),     (T)(1. / 720.),
-        (T)(1. / 120.),        (T)(1. / 24.),        (T)(1. / 6.),        (T)0.5,
-        (T)1,
+    static const float short_series[] = {
+        0.001381453988f, 0.008368745127f, 0.04166839079f, 0.166665204f, 0.4999999343f, 1,
     };
-    const int first = single ? 6 : 0;
-    V q = (V){0} + series[first];
-    for (int i = first + 1; i < 13; i++) q = q * r + series[i];
+    static const double long_series[] = {
+        1. / 6227020800., 1. / 479001600., 1. / 39916800., 1. / 3628800., 1. / 362880.,
+        1. / 40320., 1. / 5040., 1. / 720., 1. / 120., 1. / 24., 1. / 6., 0.5, 1,
+    };
+    const int terms = single ? 6 : 13;
+    V q = (V){0} + (single ? (T)short_series[0] : (T)long_series[0]);
+    for (int i = 1; i < terms; i++) q = q * r + (single ? (T)short_series[i] : (T)long_series[i]);
     *k = whole;
     *r_ = r;
     return q;
@@ -145,19 +145,71 @@ FC_INLINE V FC_N(tanh)(V x)
     return FC_N(with_sign_of)(e / (e + 2), x);
 }
 
-/* The normal distribution function of x; the density times sqrt(2 pi) in `bell`.
+/* z^2, and what is left of it after rounding. */
+FC_INLINE V FC_N(square_of)(V z, V *rest)
+{
+    const V square = z * z;
+#if FC_X86_64 && FC_VBYTES > 16
+    V left = z;
+    if (sizeof(T) == 4)
+        __asm__("vfmsub213ps %1, %2, %0" : "+" FC_REGISTER(left) : FC_REGISTER(square), FC_REGISTER(z));
+    else
+        __asm__("vfmsub213pd %1, %2, %0" : "+" FC_REGISTER(left) : FC_REGISTER(square), FC_REGISTER(z));
+    *rest = left;
+    return square;
+#else
+    /* By halves of the digits, whose products are exact. */
+    const int digits = sizeof(T) == 4 ? 12 : 27;
+    const V high = (V)((FC_N(ivec))z & -((FC_N(ivec)){0} + ((I)1 << digits)));
+    (void)square;
+    *rest = (z - high) * (z + high);
+    return high * high;
+#endif
+}
+
+/* exp(-z^2 / 2) for z from 0 to where it is 0: an error in z^2 would be one of its own size in the
+ * result, which so takes it in two parts. */
+FC_INLINE V FC_N(bell)(V z)
+{
+    V rest;
+    const V square = FC_N(square_of)(z, &rest);
+    if (sizeof(T) != 4) return FC_N(exp_sum)(square * (T)-0.5, rest * (T)-0.5);
+    /* As exp_series, of -2 times the argument. */
+    const T magic = (T)12582912.0f;
+    const V k = (square + rest) * (T)-0.72134752044448170368 + magic - magic;
+    const V r = (square + k * (T)1.38629150390625f) + k * (T)2.85721364061883446424e-6 + rest;
+    static const float series[] = {
+        -0.0002590709977f, 0.002618634982f, -0.02083454766f, 0.1249978696f, -0.4999998532f, 1,
+    };
+    V e = (V){0} + (T)series[0];
+    for (int i = 1; i < 6; i++) e = e * r + (T)series[i];
+    return FC_N(scaled)(e, k);
+}
+
+/* The share of a normal distribution above z, for z = |x| up to where it is 0, by exp(-z^2 / 2),
+ * which is left in `bell`.
  *
- * With z = |x| its upper tail is bell * M(z), and M(z) * (z + 4) is a smooth function of
- * 1 / (z + 4): a polynomial, interpolated in Chebyshev's points up to where the tail is 0.
- * z^2 / 2 is exact in two parts, since an error in it would be one of its own size in the result. */
-FC_INLINE V FC_N(normal)(V x, V *bell)
+ * In float it is a quotient of polynomials of z.  In double, times z + 4, it is a smooth function of
+ * 1 / (z + 4): a polynomial, interpolated in Chebyshev's points. */
+FC_INLINE V FC_N(tail_by_bell)(V x, V *z_, V *bell)
 {
     const int single = sizeof(T) == 4;
-    static const float short_series[] = {
-        1.34869242e-5f, 6.18539046e-5f, -0.000185776282f, -0.00128426161f, 0.0004608938f,
-        0.0247395535f, 0.116260726f, 0.32294572f, 0.630146588f, 0.906841225f,
-    };
-    static const double long_series[] = {
+    const V z = FC_N(at_most)(-FC_N(below_zero)(x), single ? (T)14.5 : (T)39);
+    *z_ = z;
+    *bell = FC_N(bell)(z);
+    if (single) {
+        static const float above[] = {
+            0.398947063f, 3.942800429f, 17.79550421f, 42.59749604f, 48.64026716f,
+        };
+        static const float below[] = {
+            9.883775953f, 45.59191983f, 116.8567982f, 162.8136679f, 97.28053376f,
+        };
+        V p = (V){0} + (T)above[0], q = z + (T)below[0];
+        for (int i = 1; i < 5; i++) p = p * z + (T)above[i];
+        for (int i = 1; i < 5; i++) q = q * z + (T)below[i];
+        return p / q;
+    }
+    static const double series[] = {
         -1.12762133945027387e-10, -2.64387225307287749e-10, 1.68220697343071392e-9,
         1.56823359394797547e-9, -1.3775775123837805e-8, 3.29272137007468064e-9,
         8.38983566462612108e-8, -1.15278205552129938e-7, -4.35399371649812883e-7,
@@ -167,16 +219,9 @@ FC_INLINE V FC_N(normal)(V x, V *bell)
         0.0429063267769432499, 0.156369955467944702, 0.36390673682703851, 0.621244102224725349,
         0.815338396842516909,
     };
-    const V z = FC_N(at_most)(-FC_N(below_zero)(x), single ? (T)14.5 : (T)39);
-    const V high = (V)((FC_N(ivec))z & -((FC_N(ivec)){0} + ((I)1 << (single ? 12 : 27))));
-    const V e = FC_N(exp_sum)(high * high * (T)-0.5, (high - z) * (high + z) * (T)0.5);
-    const V w = 1 / (z + 4);
-    const V u = single ? w * (T)10.2068965517241379 - (T)1.55172413793103448
-                       : w * (T)8.82051282051282051 - (T)1.20512820512820513;
-    const int terms = single ? 10 : 23;
-    V m = (V){0} + (single ? (T)short_series[0] : (T)long_series[0]);
-    for (int i = 1; i < terms; i++) m = m * u + (single ? (T)short_series[i] : (T)long_series[i]);
-    const V tail = m * w * e;
-    *bell = e;
-    return FC_N(choose)(x < 0, tail, 1 - tail);
+    const V w = 1 / (z + 4), u = w * (T)8.82051282051282051 - (T)1.20512820512820513;
+    V m = (V){0} + (T)series[0];
+    for (int i = 1; i < 23; i++) m = m * u + (T)series[i];
+    return m * w;
 }
+#undef FC_REGISTER

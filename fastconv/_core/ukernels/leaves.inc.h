@@ -16,6 +16,7 @@
 #include "winograd.inc.h"
 #include "norm.inc.h"
 #include "loss.inc.h"
+#include "dropout.inc.h"
 
 FC_ROWS_1(FC_TILE, 1)
 FC_ROWS_2(FC_TILE, 2)
@@ -91,6 +92,7 @@ const fc_leaves FC_N(leaves) = {
     .normalize = FC_N(normalize),
     .norm_sums = FC_N(norm_sums),
     .norm_gradient = FC_N(norm_gradient),
+    .dropout = FC_N(dropout),
 };
 #undef FC_COUNT
 #undef FC_ENTRY

@@ -40,15 +40,16 @@ FC_INLINE V FC_N(silu_slope)(V x)
 
 FC_INLINE V FC_N(gelu)(V x)
 {
-    V bell;
-    const V share = FC_N(normal)(x, &bell);
-    return FC_N(at_least)(x, -FC_FAR) * share;
+    V z, bell;
+    const V tail = FC_N(tail_by_bell)(x, &z, &bell) * z;
+    return FC_N(relu)(x) - tail * bell;
 }
 
 FC_INLINE V FC_N(gelu_slope)(V x)
 {
-    V bell;
-    const V share = FC_N(normal)(x, &bell);
+    V z, bell;
+    const V tail = FC_N(tail_by_bell)(x, &z, &bell) * bell;
+    const V share = FC_N(choose)(x < 0, tail, 1 - tail);
     return FC_N(at_least)(FC_N(at_most)(x, FC_FAR), -FC_FAR) * bell * (T)0.3989422804014327 + share;
 }
 

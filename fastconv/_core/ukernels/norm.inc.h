@@ -63,24 +63,34 @@ FC_INLINE V FC_N(lanes_of)(V x, ptrdiff_t lanes)
     return (V)((FC_N(ivec))x & (FC_N(lane_numbers)() < (I)lanes));
 }
 
+#if VF >= 4
+typedef T FC_N(four) __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias));
+typedef double FC_N(four_sums) __attribute__((vector_size(32)));
+#endif
+
 FC_INLINE double FC_N(sum_of_lanes)(const V *x)
 {
     T part[VF];
-    double sum[4] = {0};
     FC_N(store)(part, (x[0] + x[1]) + (x[2] + x[3]));
+#if VF >= 4
+    FC_N(four_sums) sum = {0};
     FC_UNROLL
-    for (int l = 0; l < VF; l++) sum[l % 4] += part[l];
+    for (int l = 0; l < VF; l += 4)
+        sum += __builtin_convertvector(*(const FC_N(four) *)(part + l), FC_N(four_sums));
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+#else
+    return (double)part[0] + (double)part[1];
+#endif
 }
 
-/* Of one channel: `first` and `second` are single numbers. */
-static void FC_N(moments_along)(const fc_norm *s)
+/* Of row r, which is one channel's. */
+FC_INLINE void FC_N(moments_along)(const fc_norm *s, ptrdiff_t r)
 {
     const ptrdiff_t most = FC_NORM_ROWS * FC_STRIP * VF, strip = FC_STRIP * VF;
     double mean = 0, square = 0;
     for (ptrdiff_t at = 0; at < s->width; at += most) {
         const ptrdiff_t n = s->width - at < most ? s->width - at : most, whole = n / VF * VF;
-        const T *x = (const T *)s->x + at;
+        const T *x = (const T *)s->x + r * s->step + at;
         V sum[FC_STRIP] = {{0}, {0}, {0}, {0}}, first[FC_STRIP] = {{0}, {0}, {0}, {0}};
         V second[FC_STRIP] = {{0}, {0}, {0}, {0}}, tail = {0};
         ptrdiff_t i = 0;
@@ -118,14 +128,14 @@ static void FC_N(moments_along)(const fc_norm *s)
         mean += step * share;
         square += FC_N(sum_of_lanes)(second) - away * rest + step * step * share * (double)at;
     }
-    s->first[0] = mean;
-    s->second[0] = square;
+    s->first[r] = mean;
+    s->second[r] = square;
 }
 
 static void FC_N(moments)(const fc_norm *s)
 {
     if (s->kind != FC_BY_POSITION) {
-        FC_N(moments_along)(s);
+        for (ptrdiff_t r = 0; r < s->rows; r++) FC_N(moments_along)(s, r);
         return;
     }
     ptrdiff_t at = 0;
@@ -135,15 +145,15 @@ static void FC_N(moments)(const fc_norm *s)
     if (at < s->width) FC_N(moments_strip)(s, at, s->width - at, 1, 0);
 }
 
-/* What the tables say for the lanes from `at` on; `uniform` tables have one value.  `by` is the
- * factor of a `by_row` scale. */
+/* What the tables say for the lanes from `at` on; `uniform` tables have one value for all lanes.
+ * `by` is the factor of a `by_row` scale. */
 typedef struct {
     V center, scale, shift, tilt, level, by;
 } FC_N(norm_terms);
 
 FC_INLINE V FC_N(norm_term)(const void *table, ptrdiff_t at, const int uniform)
 {
-    return uniform ? (V){0} + *(const T *)table : FC_N(load)((const T *)table + at);
+    return uniform ? (V){0} + ((const T *)table)[at] : FC_N(load)((const T *)table + at);
 }
 
 /* `relu`, `forward` and `gradient` say which of them are needed. */
@@ -243,15 +253,16 @@ FC_INLINE void FC_N(norm_sums_down)(const fc_norm *s, const int relu)
     if (at < s->width) FC_N(norm_sums_strip)(s, at, s->width - at, 1, 0, relu);
 }
 
-/* Of one channel: `first` and `second` are single numbers. */
-FC_INLINE void FC_N(norm_sums_along)(const fc_norm *s, const int relu)
+/* Of row r, which is one channel's. */
+FC_INLINE void FC_N(norm_sums_along)(const fc_norm *s, ptrdiff_t r, const int relu)
 {
     const ptrdiff_t most = FC_NORM_ROWS * FC_STRIP * VF, strip = FC_STRIP * VF;
-    const FC_N(norm_terms) terms = FC_N(norm_terms_at)(s, 0, 1, relu, 0);
+    const FC_N(norm_terms) terms = FC_N(norm_terms_at)(s, r, 1, relu, 0);
     double sum = 0, product = 0;
     for (ptrdiff_t at = 0; at < s->width; at += most) {
         const ptrdiff_t n = s->width - at < most ? s->width - at : most, whole = n / VF * VF;
-        const T *x = (const T *)s->x + at, *dy = (const T *)s->dy + at;
+        const T *x = (const T *)s->x + r * s->step + at;
+        const T *dy = (const T *)s->dy + r * s->step + at;
         V first[FC_STRIP] = {{0}, {0}, {0}, {0}}, second[FC_STRIP] = {{0}, {0}, {0}, {0}};
         ptrdiff_t i = 0;
         for (; i + strip <= n; i += strip) {
@@ -274,8 +285,13 @@ FC_INLINE void FC_N(norm_sums_along)(const fc_norm *s, const int relu)
         sum += FC_N(sum_of_lanes)(first);
         product += FC_N(sum_of_lanes)(second);
     }
-    s->first[0] = sum;
-    s->second[0] = product;
+    s->first[r] = sum;
+    s->second[r] = product;
+}
+
+FC_INLINE void FC_N(norm_sums_of_channels)(const fc_norm *s, const int relu)
+{
+    for (ptrdiff_t r = 0; r < s->rows; r++) FC_N(norm_sums_along)(s, r, relu);
 }
 
 /* Of a row: sums along it of dz * scale, and each position's dz added to its own sums. */
@@ -322,9 +338,9 @@ static void FC_N(norm_sums)(const fc_norm *s)
     else if (s->kind == FC_BY_ROW)
         FC_N(norm_sums_of_row)(s, 0);
     else if (s->kind == FC_UNIFORM && s->relu)
-        FC_N(norm_sums_along)(s, 1);
+        FC_N(norm_sums_of_channels)(s, 1);
     else if (s->kind == FC_UNIFORM)
-        FC_N(norm_sums_along)(s, 0);
+        FC_N(norm_sums_of_channels)(s, 0);
     else if (s->relu)
         FC_N(norm_sums_down)(s, 1);
     else
@@ -353,6 +369,7 @@ FC_INLINE void FC_N(norm_rows)(const fc_norm *s, const int kind, const int relu,
         T *dst = (T *)s->dst + r * s->step;
         const T *x = (const T *)s->x + r * s->step, *dy = x;
         if (gradient) dy = (const T *)s->dy + r * s->step;
+        if (kind == FC_UNIFORM) terms = FC_N(norm_terms_at)(s, r, 1, forward, gradient);
         for (ptrdiff_t i = 0; i < whole; i += VF) {
             FC_N(norm_terms_move)(&terms, s, i, VF, 1, kind, forward, gradient);
             const V y =

@@ -108,10 +108,41 @@ static void FC_N(softmax)(const fc_softmax *s)
     }
 }
 
-/* Some lanes of a row, in which those past it are 0. */
-FC_INLINE V FC_N(row_lanes)(const T *p, ptrdiff_t lanes)
+/* Of one row, with or without the logarithm.  Four sums, since an addition waits for the one before. */
+FC_INLINE void FC_N(softmax_gradient)(T *dst, const T *dy, const T *y, ptrdiff_t n, const int log)
 {
-    return lanes < VF ? FC_N(load_part)(p, lanes) : FC_N(load)(p);
+    const ptrdiff_t whole = n / VF * VF, rest = n - whole;
+    V sums[4] = {{0}, {0}, {0}, {0}}, d = {0}, v = {0};
+    T part[VF];
+    double sum = 0;
+    ptrdiff_t i = 0;
+    for (; i + 4 * VF <= n; i += 4 * VF) {
+        FC_UNROLL
+        for (int a = 0; a < 4; a++) {
+            d = FC_N(load)(dy + i + a * VF);
+            sums[a] += log ? d : d * FC_N(load)(y + i + a * VF);
+        }
+    }
+    for (; i < whole; i += VF) {
+        d = FC_N(load)(dy + i);
+        sums[0] += log ? d : d * FC_N(load)(y + i);
+    }
+    if (rest) {
+        d = FC_N(load_part)(dy + whole, rest);
+        v = FC_N(load_part)(y + whole, rest);
+        sums[1] += log ? d : d * v;
+    }
+    FC_N(store)(part, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+    for (int l = 0; l < VF; l++) sum += part[l];
+    const T all = (T)sum;
+    if (rest) FC_N(store_part)(dst + whole, log ? d - FC_N(exp)(v) * all : v * (d - all), rest);
+    for (i = 0; i < whole; i += VF) {
+        d = FC_N(load)(dy + i);
+        v = FC_N(load)(y + i);
+        __builtin_prefetch(dy + n + i); /* the next row's, which is a hint: there may be none */
+        __builtin_prefetch(y + n + i);
+        FC_N(store)(dst + i, log ? d - FC_N(exp)(v) * all : v * (d - all));
+    }
 }
 
 static void FC_N(softmax_backward)(const fc_softmax *s)
@@ -120,22 +151,9 @@ static void FC_N(softmax_backward)(const fc_softmax *s)
     for (ptrdiff_t r = 0; r < s->rows; r++) {
         T *dst = (T *)s->dst + r * n;
         const T *dy = (const T *)s->a + r * n, *y = (const T *)s->b + r * n;
-        V sums = {0};
-        T part[VF];
-        double sum = 0;
-        for (ptrdiff_t i = 0; i < n; i += VF) {
-            const V d = FC_N(row_lanes)(dy + i, n - i);
-            sums += s->log ? d : d * FC_N(row_lanes)(y + i, n - i);
-        }
-        FC_N(store)(part, sums);
-        for (int l = 0; l < VF; l++) sum += part[l];
-        for (ptrdiff_t i = 0; i < n; i += VF) {
-            const V d = FC_N(row_lanes)(dy + i, n - i), v = FC_N(row_lanes)(y + i, n - i);
-            const V dx = s->log ? d - FC_N(exp)(v) * (T)sum : v * (d - (T)sum);
-            if (n - i < VF)
-                FC_N(store_part)(dst + i, dx, n - i);
-            else
-                FC_N(store)(dst + i, dx);
-        }
+        if (s->log)
+            FC_N(softmax_gradient)(dst, dy, y, n, 1);
+        else
+            FC_N(softmax_gradient)(dst, dy, y, n, 0);
     }
 }

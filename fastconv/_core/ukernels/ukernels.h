@@ -281,7 +281,7 @@ typedef void (*fc_winograd_fn)(const fc_winograd *w);
  * By `kind`, tables, and `first` and `second`, have
  *
  *   FC_BY_POSITION  a value for each position (tables may be read in whole vectors)
- *   FC_UNIFORM      one value: there is one row of one channel
+ *   FC_UNIFORM      a value for each row, which is one channel's
  *   FC_BY_ROW       scale and shift a value for each position, all others one: there is one row,
  *                   with moments of its own.  `by` is a factor of scale.  The sums are of
  *                   dz * scale * by; dz_sums and dz_products, a value for each position, get dz and
@@ -302,6 +302,21 @@ typedef struct {
 } fc_norm;
 
 typedef void (*fc_norm_fn)(const fc_norm *s);
+
+/* Dropout of `rows` rows of `width` elements, `step` elements apart.  Element l of row r has the number
+ * first + r*row_number + l*lane_number, which is hashed with the key, all modulo 2^32:
+ *
+ *   dst = hash >= threshold ? scale * x : 0 */
+typedef struct {
+    void *dst;
+    const void *x;
+    ptrdiff_t rows, width, step;
+    uint32_t first, row_number, lane_number;
+    uint32_t key[2], threshold;
+    double scale;
+} fc_dropout;
+
+typedef void (*fc_dropout_fn)(const fc_dropout *s);
 
 /* Losses of one value x and its target t, with d = x - t:
  *
@@ -359,6 +374,7 @@ typedef struct fc_leaves {
     fc_norm_fn normalize;
     fc_norm_fn norm_sums;
     fc_norm_fn norm_gradient;
+    fc_dropout_fn dropout;
 } fc_leaves;
 
 typedef struct {
