@@ -25,44 +25,42 @@ FC_INLINE FC_N(ivec) FC_N(kept)(FC_N(words) number, const fc_dropout *s)
     return __builtin_convertvector(FC_N(hash)(number, s->key[1]) >= s->threshold, FC_N(ivec));
 }
 
-/* Elements of a row from `at` to `end`, whose first vector has these numbers, and a whole vector on
- * those `more` further.  With `alike` all of them are kept or none is. */
-FC_INLINE void FC_N(drop_row)(const fc_dropout *s, ptrdiff_t r, ptrdiff_t at, ptrdiff_t end,
-                              FC_N(words) number, uint32_t more, const int alike)
-{
-    T *dst = (T *)s->dst + r * s->step;
-    const T *x = (const T *)s->x + r * s->step, scale = (T)s->scale;
-    FC_N(ivec) keep = FC_N(kept)(number, s);
-    for (; at + VF <= end; at += VF) {
-        if (!alike) keep = FC_N(kept)(number, s);
-        number += more;
-        FC_N(store)(dst + at, (V)((FC_N(ivec))(FC_N(load)(x + at) * scale) & keep));
-    }
-    if (at < end) {
-        const V y = FC_N(load_part)(x + at, end - at) * scale;
-        if (!alike) keep = FC_N(kept)(number, s);
-        FC_N(store_part)(dst + at, (V)((FC_N(ivec))y & keep), end - at);
-    }
-}
+FC_INLINE V FC_N(masked)(V x, FC_N(ivec) mask) { return (V)((FC_N(ivec))x & mask); }
 
 static void FC_N(dropout)(const fc_dropout *call)
 {
     const fc_dropout copy = *call, *s = &copy; /* in registers: no store can change it */
     /* Numbers times an odd constant, so that neighbours have no bits in common to begin with. */
-    const uint32_t odd = 0x9e3779b1u, more = VF * s->lane_number * odd;
-    FC_N(words) number;
-    FC_UNROLL
-    for (uint32_t l = 0; l < VF; l++) number[l] = s->key[0] + (s->first + l * s->lane_number) * odd;
-    if (s->row_number == 0) { /* one vector of all rows, whose numbers are the same, after the other */
-        for (ptrdiff_t at = 0; at < s->width; at += VF, number += more)
-            for (ptrdiff_t r = 0; r < s->rows; r++)
-                FC_N(drop_row)(s, r, at, at + VF < s->width ? at + VF : s->width, number, 0, 1);
+    const uint32_t odd = 0x9e3779b1u, more = VF * s->lane_number * odd, down = s->row_number * odd;
+    const T scale = (T)s->scale, *x = (const T *)s->x;
+    T *dst = (T *)s->dst;
+    FC_N(words) row;
+    for (uint32_t l = 0; l < VF; l++) row[l] = s->key[0] + (s->first + l * s->lane_number) * odd;
+    if (down == 0) { /* rows are alike: one vector of all of them after the other */
+        for (ptrdiff_t at = 0; at < s->width; at += VF, row += more) {
+            const FC_N(ivec) keep = FC_N(kept)(row, s);
+            const ptrdiff_t lanes = s->width - at, end = at + s->rows * s->step;
+            for (ptrdiff_t i = at; i < end && lanes >= VF; i += s->step)
+                FC_N(store)(dst + i, FC_N(masked)(FC_N(load)(x + i) * scale, keep));
+            for (ptrdiff_t i = at; i < end && lanes < VF; i += s->step)
+                FC_N(store_part)(dst + i, FC_N(masked)(FC_N(load_part)(x + i, lanes) * scale, keep),
+                                 lanes);
+        }
         return;
     }
-    for (ptrdiff_t r = 0; r < s->rows; r++, number += s->row_number * odd) {
-        if (s->lane_number == 0)
-            FC_N(drop_row)(s, r, 0, s->width, number, 0, 1);
-        else
-            FC_N(drop_row)(s, r, 0, s->width, number, more, 0);
+    for (ptrdiff_t r = 0; r < s->rows; r++, row += down, dst += s->step, x += s->step) {
+        FC_N(words) number = row;
+        FC_N(ivec) keep = FC_N(kept)(row, s);
+        ptrdiff_t i = 0;
+        for (; i + VF <= s->width; i += VF, number += more) {
+            if (more) keep = FC_N(kept)(number, s);
+            FC_N(store)(dst + i, FC_N(masked)(FC_N(load)(x + i) * scale, keep));
+        }
+        if (i < s->width) {
+            const ptrdiff_t lanes = s->width - i;
+            if (more) keep = FC_N(kept)(number, s);
+            FC_N(store_part)(dst + i, FC_N(masked)(FC_N(load_part)(x + i, lanes) * scale, keep),
+                             lanes);
+        }
     }
 }

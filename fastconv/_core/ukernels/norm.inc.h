@@ -9,10 +9,33 @@
 #define FC_NORM_ROWS 64
 #define FC_STRIP 4
 
+/* What some rows add to the doubles of a strip, or are the first to: not inlined, since it is rare and
+ * long. */
+static FC_NOINLINE void FC_N(add_to_sums)(double *sums, const T *part, ptrdiff_t n, ptrdiff_t first)
+{
+    for (ptrdiff_t l = 0; l < n; l++) sums[l] = first ? 0.0 + part[l] : sums[l] + part[l];
+}
+
+/* Two sets of values, of r and n rows, become one: Chan, Golub and LeVeque's formula.  The second has
+ * its deviations from `middles`. */
+static FC_NOINLINE void FC_N(add_moments)(double *mean, double *square, ptrdiff_t r, ptrdiff_t n,
+                                          const T *middles, const T *firsts, const T *seconds,
+                                          ptrdiff_t lanes)
+{
+    const double each = 1.0 / (double)n, share = (double)n / (double)(r + n);
+    for (ptrdiff_t l = 0; l < lanes && r == 0; l++) mean[l] = square[l] = 0;
+    for (ptrdiff_t l = 0; l < lanes; l++) {
+        const double rest = firsts[l] * each;
+        const double away = middles[l] + rest - mean[l];
+        mean[l] += away * share;
+        square[l] += seconds[l] - firsts[l] * rest + away * away * share * (double)r;
+    }
+}
+
 FC_INLINE void FC_N(moments_strip)(const fc_norm *s, ptrdiff_t at, ptrdiff_t lanes, const int nv,
                                    const int whole)
 {
-    double mean[FC_STRIP * VF] = {0}, square[FC_STRIP * VF] = {0};
+    const ptrdiff_t count = whole ? nv * VF : lanes;
     T middles[FC_STRIP * VF], firsts[FC_STRIP * VF], seconds[FC_STRIP * VF];
     for (ptrdiff_t r = 0; r < s->rows; r += FC_NORM_ROWS) {
         const ptrdiff_t n = s->rows - r < FC_NORM_ROWS ? s->rows - r : FC_NORM_ROWS;
@@ -41,19 +64,7 @@ FC_INLINE void FC_N(moments_strip)(const fc_norm *s, ptrdiff_t at, ptrdiff_t lan
             FC_N(store)(firsts + v * VF, first[v]);
             FC_N(store)(seconds + v * VF, second[v]);
         }
-        /* Two sets of values become one: Chan, Golub and LeVeque's formula. */
-        const double each = 1.0 / (double)n, share = (double)n / (double)(r + n);
-        for (int l = 0; l < nv * VF; l++) {
-            const double rest = firsts[l] * each;
-            const double away = middles[l] + rest - mean[l];
-            mean[l] += away * share;
-            square[l] += seconds[l] - firsts[l] * rest + away * away * share * (double)r;
-        }
-    }
-    const ptrdiff_t count = whole ? nv * VF : lanes;
-    for (ptrdiff_t l = 0; l < count; l++) {
-        s->first[at + l] = mean[l];
-        s->second[at + l] = square[l];
+        FC_N(add_moments)(s->first + at, s->second + at, r, n, middles, firsts, seconds, count);
     }
 }
 
@@ -211,7 +222,7 @@ FC_INLINE V FC_N(norm_dz)(V x, V dy, FC_N(norm_terms) terms, const int relu)
 FC_INLINE void FC_N(norm_sums_strip)(const fc_norm *s, ptrdiff_t at, ptrdiff_t lanes, const int nv,
                                      const int whole, const int relu)
 {
-    double sums[FC_STRIP * VF] = {0}, products[FC_STRIP * VF] = {0};
+    const ptrdiff_t count = whole ? nv * VF : lanes;
     T part[FC_STRIP * VF];
     for (ptrdiff_t r = 0; r < s->rows; r += FC_NORM_ROWS) {
         const ptrdiff_t n = s->rows - r < FC_NORM_ROWS ? s->rows - r : FC_NORM_ROWS;
@@ -232,15 +243,10 @@ FC_INLINE void FC_N(norm_sums_strip)(const fc_norm *s, ptrdiff_t at, ptrdiff_t l
         }
         FC_UNROLL
         for (int v = 0; v < nv; v++) FC_N(store)(part + v * VF, first[v]);
-        for (int l = 0; l < nv * VF; l++) sums[l] += part[l];
+        FC_N(add_to_sums)(s->first + at, part, count, r == 0);
         FC_UNROLL
         for (int v = 0; v < nv; v++) FC_N(store)(part + v * VF, second[v]);
-        for (int l = 0; l < nv * VF; l++) products[l] += part[l];
-    }
-    const ptrdiff_t count = whole ? nv * VF : lanes;
-    for (ptrdiff_t l = 0; l < count; l++) {
-        s->first[at + l] = sums[l];
-        s->second[at + l] = products[l];
+        FC_N(add_to_sums)(s->second + at, part, count, r == 0);
     }
 }
 

@@ -108,52 +108,50 @@ static void FC_N(softmax)(const fc_softmax *s)
     }
 }
 
-/* Of one row, with or without the logarithm.  Four sums, since an addition waits for the one before. */
-FC_INLINE void FC_N(softmax_gradient)(T *dst, const T *dy, const T *y, ptrdiff_t n, const int log)
-{
-    const ptrdiff_t whole = n / VF * VF, rest = n - whole;
-    V sums[4] = {{0}, {0}, {0}, {0}}, d = {0}, v = {0};
-    T part[VF];
-    double sum = 0;
-    ptrdiff_t i = 0;
-    for (; i + 4 * VF <= n; i += 4 * VF) {
-        FC_UNROLL
-        for (int a = 0; a < 4; a++) {
-            d = FC_N(load)(dy + i + a * VF);
-            sums[a] += log ? d : d * FC_N(load)(y + i + a * VF);
-        }
-    }
-    for (; i < whole; i += VF) {
-        d = FC_N(load)(dy + i);
-        sums[0] += log ? d : d * FC_N(load)(y + i);
-    }
-    if (rest) {
-        d = FC_N(load_part)(dy + whole, rest);
-        v = FC_N(load_part)(y + whole, rest);
-        sums[1] += log ? d : d * v;
-    }
-    FC_N(store)(part, (sums[0] + sums[1]) + (sums[2] + sums[3]));
-    for (int l = 0; l < VF; l++) sum += part[l];
-    const T all = (T)sum;
-    if (rest) FC_N(store_part)(dst + whole, log ? d - FC_N(exp)(v) * all : v * (d - all), rest);
-    for (i = 0; i < whole; i += VF) {
-        d = FC_N(load)(dy + i);
-        v = FC_N(load)(y + i);
-        __builtin_prefetch(dy + n + i); /* the next row's, which is a hint: there may be none */
-        __builtin_prefetch(y + n + i);
-        FC_N(store)(dst + i, log ? d - FC_N(exp)(v) * all : v * (d - all));
-    }
-}
-
 static void FC_N(softmax_backward)(const fc_softmax *s)
 {
-    const ptrdiff_t n = s->classes;
+    const ptrdiff_t n = s->classes, whole = n / VF * VF, rest = n - whole;
+    const V one = (V){0} + 1;
+    const FC_N(ivec) product = (FC_N(ivec)){0} - !s->log;
     for (ptrdiff_t r = 0; r < s->rows; r++) {
         T *dst = (T *)s->dst + r * n;
         const T *dy = (const T *)s->a + r * n, *y = (const T *)s->b + r * n;
-        if (s->log)
-            FC_N(softmax_gradient)(dst, dy, y, n, 1);
-        else
-            FC_N(softmax_gradient)(dst, dy, y, n, 0);
+        /* Four, since an addition waits for the one before. */
+        V sums[4] = {{0}, {0}, {0}, {0}}, d = {0}, v = {0};
+        T part[VF];
+        double sum = 0;
+        ptrdiff_t i = 0;
+        for (; i + 4 * VF <= n; i += 4 * VF) {
+            FC_UNROLL
+            for (int a = 0; a < 4; a++)
+                sums[a] += FC_N(load)(dy + i + a * VF)
+                           * FC_N(choose)(product, FC_N(load)(y + i + a * VF), one);
+        }
+        for (; i < whole; i += VF)
+            sums[0] += FC_N(load)(dy + i) * FC_N(choose)(product, FC_N(load)(y + i), one);
+        if (rest) {
+            d = FC_N(load_part)(dy + whole, rest);
+            v = FC_N(load_part)(y + whole, rest);
+            sums[1] += d * FC_N(choose)(product, v, one);
+        }
+        FC_N(store)(part, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+        for (int l = 0; l < VF; l++) sum += part[l];
+        const T all = (T)sum;
+        for (i = 0; i < n; i += VF) {
+            if (i < whole) {
+                d = FC_N(load)(dy + i);
+                v = FC_N(load)(y + i);
+                __builtin_prefetch(dy + n + i); /* the next row's, a hint: there may be none */
+                __builtin_prefetch(y + n + i);
+            } else {
+                d = FC_N(load_part)(dy + i, rest);
+                v = FC_N(load_part)(y + i, rest);
+            }
+            const V dx = s->log ? d - FC_N(exp)(v) * all : v * (d - all);
+            if (i < whole)
+                FC_N(store)(dst + i, dx);
+            else
+                FC_N(store_part)(dst + i, dx, rest);
+        }
     }
 }
