@@ -71,11 +71,13 @@ cdef double tile_cycles(
     """Cycles of one step of the reduction.
 
     Fewer than four chains a cycle cannot hide the FMA's latency.  A vector that is not aligned is
-    two loads, and there are not quite two broadcasts to a cycle.
+    two loads, and there are not quite two broadcasts to a cycle.  The pointers to more than eight
+    rows do not stay in registers.
     """
     cdef double fma = vector_cycles(leaves)
     cdef double loads = (nr if aligned else 2 * nr) * fma + 0.6 * mr
-    return max(max(mr * nr * fma, 4.0), loads) + 0.2 * nr * fma + 0.05 * mr
+    return (max(max(mr * nr * fma, 4.0), loads) + 0.2 * nr * fma + 0.05 * mr
+            + 0.5 * max(mr - 8, 0))
 
 
 cdef double call_cycles(

@@ -82,9 +82,44 @@ FC_INLINE void FC_N(follow)(V acc[FC_MAX_MR][FC_MAX_NR], const T *const row[], p
     }
 }
 
+/* Whether the rows of a tall tile are neighbours in memory: one register then holds the pointers to
+ * all of them, which for more than eight there are too few of. */
+FC_INLINE int FC_N(rows_are_near)(const fc_tile *t, const int MR)
+{
+    for (int p = 1; p < MR; p++)
+        if (t->a_off[p] != t->a_off[0] + p) return 0;
+    return MR > 8;
+}
+
+/* nk steps of an outer product, or lane by lane. */
+FC_INLINE void FC_N(steps)(V acc[FC_MAX_MR][FC_MAX_NR], const T *const row[], ptrdiff_t ia,
+                           ptrdiff_t a_k, const T *b, ptrdiff_t b_k, ptrdiff_t nk, const int MR,
+                           const int NR, const int lanewise, const int near)
+{
+    const T *a = row[0] + ia;
+    for (ptrdiff_t ik = nk; ik > 0; ik--) {
+        V bv[FC_MAX_NR];
+        FC_UNROLL
+        for (int v = 0; v < NR; v++) bv[v] = FC_N(load)(b + v * VF);
+        FC_UNROLL
+        for (int p = 0; p < MR; p++) {
+            FC_UNROLL
+            for (int v = 0; v < NR; v++) {
+                if (lanewise)
+                    acc[p][v] += FC_N(load)(row[p] + ia + v * VF) * bv[v];
+                else
+                    acc[p][v] += (near ? a[p] : row[p][ia]) * bv[v];
+            }
+        }
+        a += a_k;
+        ia += a_k;
+        b += b_k;
+    }
+}
+
 /* One tile: its sum, and what is stored of it. */
 FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, const int lanewise,
-                               const int slide, const int follows)
+                               const int slide, const int follows, const int near)
 {
     V acc[FC_MAX_MR][FC_MAX_NR];
     const T *row[FC_MAX_MR];
@@ -108,7 +143,7 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
     const ptrdiff_t a_k = t->a_k, b_k = t->b_k;
     for (ptrdiff_t it = 0; it < t->nt; it++) {
         for (ptrdiff_t iu = 0; iu < t->nu; iu++) {
-            ptrdiff_t ia = it * t->a_t + iu * t->a_u;
+            const ptrdiff_t ia = it * t->a_t + iu * t->a_u;
             const T *b = (const T *)t->b + it * t->b_t + iu * t->b_u;
             if (FC_SLIDES && lanewise && MR > 2 && slide) {
                 const T *a = row[0] + ia;
@@ -126,23 +161,10 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
                 FC_N(follow)(acc, row, ia, b, t, MR, NR);
                 continue;
             }
-            for (ptrdiff_t ik = t->nk; ik > 0; ik--) {
-                V bv[FC_MAX_NR];
-                FC_UNROLL
-                for (int v = 0; v < NR; v++) bv[v] = FC_N(load)(b + v * VF);
-                FC_UNROLL
-                for (int p = 0; p < MR; p++) {
-                    FC_UNROLL
-                    for (int v = 0; v < NR; v++) {
-                        if (lanewise)
-                            acc[p][v] += FC_N(load)(row[p] + ia + v * VF) * bv[v];
-                        else
-                            acc[p][v] += row[p][ia] * bv[v];
-                    }
-                }
-                ia += a_k;
-                b += b_k;
-            }
+            if (!lanewise && MR > 8 && near)
+                FC_N(steps)(acc, row, ia, a_k, b, b_k, t->nk, MR, NR, 0, 1);
+            else
+                FC_N(steps)(acc, row, ia, a_k, b, b_k, t->nk, MR, NR, lanewise, 0);
         }
     }
 
@@ -205,19 +227,21 @@ FC_INLINE void FC_N(next_tile)(fc_tile *t)
 /* The leaves of one size, for leaves.inc.h.  The loop over tiles stands outside of the function that
  * computes one, whose registers are all taken. */
 #define FC_TILE(mr, nr)                                                                            \
-    static FC_NOINLINE void FC_N(one_##mr##x##nr)(const fc_tile *t)                                \
+    static FC_NOINLINE void FC_N(one_##mr##x##nr)(const fc_tile *t, int near)                      \
     {                                                                                              \
-        FC_N(tile_body)(t, mr, nr, 0, 0, 0);                                                       \
+        FC_N(tile_body)(t, mr, nr, 0, 0, 0, near);                                                 \
     }                                                                                              \
     static void FC_N(tile_##mr##x##nr)(fc_tile *t)                                                 \
     {                                                                                              \
-        for (ptrdiff_t left = t->n; left > 0; left--, FC_N(next_tile)(t)) FC_N(one_##mr##x##nr)(t); \
+        const int near = FC_N(rows_are_near)(t, mr);                                               \
+        for (ptrdiff_t left = t->n; left > 0; left--, FC_N(next_tile)(t))                          \
+            FC_N(one_##mr##x##nr)(t, near);                                                        \
     }
 #define FC_LANEWISE_TILE(mr, nr)                                                                   \
     static FC_NOINLINE void FC_N(one_lanewise_##mr##x##nr)(const fc_tile *t, int slide,            \
                                                            int follows)                            \
     {                                                                                              \
-        FC_N(tile_body)(t, mr, nr, 1, slide, follows);                                             \
+        FC_N(tile_body)(t, mr, nr, 1, slide, follows, 0);                                             \
     }                                                                                              \
     static void FC_N(lanewise_##mr##x##nr)(fc_tile *t)                                             \
     {                                                                                              \
