@@ -1,8 +1,8 @@
-"""Normalisation and activations, forward and their gradients."""
+"""Normalisation and activations, forward and their gradients; losses, optimizers, dropout."""
 
 import cases
 
-CASES = [*cases.normalization(), *cases.activations()]
+CASES = [*cases.normalization(), *cases.activations(), *cases.step_parts()]
 
 
 def test_normalization(measure, case, contender):

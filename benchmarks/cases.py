@@ -17,6 +17,7 @@ from functools import partial
 import networks
 import numpy as np
 import operations
+import steps
 from operations import PASSES, Makers, Window
 from resampling import RESAMPLINGS, TRANSPOSED
 from resampling import resampling as resampling_makers
@@ -67,6 +68,7 @@ def everything() -> list[Case]:
         *dense(),
         *normalization(),
         *activations(),
+        *step_parts(),
         *training((1, 64, 256)),
         *inference(),
         *filters(),
@@ -300,6 +302,32 @@ def activations() -> list[Case]:
             operation = f"{name} gradient" if gradient else name
             what = "x".join(map(str, shape))
             cases.append(Case("activations", what, operation, shape[0], 0, bytes, makers))
+    return cases
+
+
+# Parameters of a training step: those of a convolution and two dense layers, a million in all.
+PARAMETERS = ((64, 32, 3, 3), (64,), (256, 3136), (256,), (1000, 256), (1000,))
+
+
+def step_parts() -> list[Case]:
+    """What a step needs besides layers: losses with gradients, optimizers, dropout."""
+    cases = []
+
+    def add(name: str, operation: str, batch: int, passes: int, size: int, makers: Makers) -> None:
+        cases.append(Case("parts", name, operation, batch, 0, 4 * passes * size, makers))
+
+    for name in steps.LOSSES:
+        shape = (1024, 1000) if name == "cross entropy" else (16, 64, 32, 32)
+        passes = 2 if name == "cross entropy" else 3
+        what = "x".join(map(str, shape))
+        add(what, name, shape[0], passes, math.prod(shape), steps.loss(shape, name))
+    size = sum(map(math.prod, PARAMETERS))
+    for name, (_, passes) in steps.OPTIMIZERS.items():
+        add(f"{len(PARAMETERS)} parameters", name, 1, passes, size, steps.step(PARAMETERS, name))
+    shape = (16, 64, 32, 32)
+    for name in ("dropout", "spatial dropout"):
+        makers = steps.dropout(shape, name)
+        add("x".join(map(str, shape)), name, shape[0], 2, math.prod(shape), makers)
     return cases
 
 

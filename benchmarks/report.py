@@ -68,6 +68,7 @@ def text(results: dict, pictures: dict[str, str]) -> str:
         *section("Transposed convolutions", of.get("transposed"), machine),
         *section("Normalisation", of.get("normalization"), machine),
         *section("Activations", of.get("activations"), machine),
+        *section("Losses, optimizers, dropout", of.get("parts"), machine),
         *section("Tiny calls", of.get("tiny")),
         *section("One filter on one picture", of.get("filters"), machine),
         *section("float64", of.get("float64"), machine),

@@ -27,7 +27,7 @@ cnp.import_array()
 
 # Elements of a task, and what one costs in multiply-adds: as long as memory takes to bring it.
 cdef Py_ssize_t RUN = 16384
-cdef double MEMORY_COST = 4, EXP_COST = 16
+cdef double MEMORY_COST = 4, HASH_COST = 8, EXP_COST = 16
 
 # By name: the leaf, and what an element costs.
 MAPS = {
@@ -234,7 +234,7 @@ def dropout(x_, rate, key, by_channel):
     run.all.step = run.all.width
     run.each = max(RUN // run.all.width, 1)
     run.pieces = (run.all.rows + run.each - 1) // run.each
-    cdef int team = team_size(MEMORY_COST * x.size)
+    cdef int team = team_size(HASH_COST * x.size)
     with nogil:
         parallel_for(x.size // run.image * run.pieces, team, dropout_task, &run)
     return y

@@ -26,8 +26,8 @@ cnp.import_array()
 # Elements of a task, and what one costs in multiply-adds: as long as memory takes to bring it, or
 # its exponential and logarithm take.
 cdef Py_ssize_t RUN = 8192
-cdef double MEMORY_COST = 6
-cdef double LOGISTIC_COST = 24
+cdef double MEMORY_COST = 9
+cdef double LOGISTIC_COST = 48
 
 cdef struct Losses:
     fc_loss_fn leaf

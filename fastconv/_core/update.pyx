@@ -18,9 +18,10 @@ from fastconv._core.threads cimport parallel_for, team_size
 
 cnp.import_array()
 
-# Elements of a task, and what one costs in multiply-adds: as long as memory takes to bring it.
+# Elements of a task, and what one costs in multiply-adds: as long as memory takes to bring it, or its
+# root and quotient take.
 cdef Py_ssize_t RUN = 16384
-cdef double MEMORY_COST = 6
+cdef double MEMORY_COST = 10, ROOT_COST = 20, SQUARE_COST = 2
 
 cdef struct Step:
     fc_step_fn leaf
@@ -85,7 +86,7 @@ cdef int take_step(Step* run, object value_, object grad_, object scale, object 
     run.all.n = cnp.PyArray_SIZE(value)
     run.all.grad = cnp.PyArray_DATA(grad)
     run.all.scale, run.all.limit = number(scale, "grad_scale"), number(limit, "grad_limit")
-    cdef int team = team_size(MEMORY_COST * run.all.n)
+    cdef int team = team_size((MEMORY_COST if run.all.second == NULL else ROOT_COST) * run.all.n)
     with nogil:
         parallel_for((run.all.n + RUN - 1) // RUN, team, step_task, run)
     return 0
@@ -147,7 +148,7 @@ def square_sum(x_):
     tasks = (run.n + RUN - 1) // RUN
     cdef Block block = take((tasks + 1) * sizeof(double))
     run.sums = <double*>block.data
-    cdef int team = team_size(MEMORY_COST / 3 * run.n)
+    cdef int team = team_size(SQUARE_COST * run.n)
     with nogil:
         parallel_for(tasks, team, squares_task, &run)
         for task in range(tasks):
