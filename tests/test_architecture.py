@@ -21,7 +21,13 @@ PROJECT = Path(__file__).parents[1]
 
 # From the ground up. Modules of one line do not import each other, except within a package.
 FLOORS = (
-    ("fastconv.reference", "fastconv.arguments", "fastconv.atomic", "fastconv.text"),
+    (
+        "fastconv.reference",
+        "fastconv.arguments",
+        "fastconv.atomic",
+        "fastconv.axis_tables",
+        "fastconv.text",
+    ),
     (
         "fastconv._core.isa",
         "fastconv._core.memory",

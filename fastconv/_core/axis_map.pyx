@@ -9,18 +9,24 @@ that is, the same taps sorted by input: nothing is scattered, and no two tasks w
 A divisor for each output stands beside the weights, since 1/9 is no floating-point number and a
 sum divided by 9 is rounded once. The transposed map divides by the largest of them, and what is
 smaller becomes a weight.
+
+The rules that say which taps these are stand in ``fastconv/axis_tables.py``.
 """
 
 cimport numpy as cnp
+
+from fastconv._core.isa cimport FC_BEGINS, FC_IN_ORDER
 
 from functools import lru_cache
 
 import numpy as np
 
+from fastconv import axis_tables
+
 cnp.import_array()
 
-# Fewer neighbours are not worth a copy of their own.
-cdef Py_ssize_t SHORTEST_COPY = 4
+# Vectors of a row that is copied so far, that rows are better made one after the other.
+cdef Py_ssize_t LONG_RUN = 4
 
 
 cdef class AxisMap:
@@ -31,8 +37,9 @@ cdef class AxisMap:
         self.source, self.n, self.n_taps = source, n, len(order)
         start = np.searchsorted(outputs, np.arange(n + 1)).astype(np.intp)
         index = np.ascontiguousarray(inputs, np.intp)
-        stretch = stretches(n, start, index, (weights == 1) & (divisors[outputs] == 1))
+        stretch = axis_tables.stretches(n, start, index, (weights == 1) & (divisors[outputs] == 1))
         self.held = (start, index, stretch)
+        self.tables = {}
         self.start = <Py_ssize_t*>cnp.PyArray_DATA(start)
         self.index = <Py_ssize_t*>cnp.PyArray_DATA(index)
         self.stretch = <Py_ssize_t*>cnp.PyArray_DATA(stretch)
@@ -41,6 +48,13 @@ cdef class AxisMap:
         self.weight32 = self.weight64.astype(np.float32)
         self.divisor64 = np.ascontiguousarray(divisors, np.float64)
         self.divisor32 = self.divisor64.astype(np.float32)
+
+    def table(self, channels, lanes, itemsize):
+        """The `RowTable` of a row of so many channels for vectors of so many lanes."""
+        key = channels, lanes, itemsize
+        if key not in self.tables:
+            self.tables[key] = RowTable(self, channels, lanes, itemsize)
+        return self.tables[key]
 
     def transposed(self):
         """The gradient with respect to the inputs."""
@@ -53,85 +67,30 @@ cdef class AxisMap:
         return self.gradient
 
 
-def stretches(n, start, index, unit):
-    """For the first output of every stretch: how many are copies of neighbours, or minus others."""
-    taps = np.diff(start)
-    first = start[:-1][taps > 0]
-    source = np.full(n, -2)      # whose copy an output is
-    source[taps > 0] = np.where((taps[taps > 0] == 1) & unit[first], index[first], -2)
-    follows = (source[1:] == source[:-1] + 1) & (source[1:] >= 0)
-    ends = np.append(np.flatnonzero(~follows) + 1, n)
-    starts = np.append(0, ends[:-1])
-    found = np.zeros(n, np.intp)
-    mixed = None
-    for begin, end in zip(starts.tolist(), ends.tolist()):
-        if source[begin] >= 0 and end - begin >= SHORTEST_COPY:
-            found[begin], mixed = end - begin, None
-        else:
-            mixed = begin if mixed is None else mixed
-            found[mixed] -= end - begin
-    return found
+cdef class RowTable:
+    """The vectors of a row of C channels, for leaves of so many lanes."""
+
+    def __init__(self, AxisMap axis, C, lanes, itemsize):
+        rule = (axis.source, axis.n, *axis.arrays)
+        slots = axis_tables.slots_of(
+            rule, C, lanes, "float32" if itemsize == 4 else "float64", FC_BEGINS, FC_IN_ORDER)
+        self.held = tuple(slots)
+        self.first = <const Py_ssize_t*>cnp.PyArray_DATA(slots.first)
+        self.base = <const Py_ssize_t*>cnp.PyArray_DATA(slots.base)
+        self.run = <const Py_ssize_t*>cnp.PyArray_DATA(slots.run)
+        self.kind = <const uint8_t*>cnp.PyArray_DATA(slots.kind)
+        self.place = <const char*>cnp.PyArray_DATA(slots.place)
+        self.weight = <const char*>cnp.PyArray_DATA(slots.weight)
+        self.divisor = <const char*>cnp.PyArray_DATA(slots.divisor)
+        self.alone = slots.run.max(initial=0) > LONG_RUN
 
 
-def ranges(first, end):
-    """Taps of outputs that each sum the inputs [first, end): outputs, inputs."""
-    counts = end - first
-    outputs = np.repeat(np.arange(len(first)), counts)
-    inputs = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return outputs, inputs + np.repeat(first, counts)
+def mapped(rule):
+    """The map that a rule of ``axis_tables`` makes of its arguments, kept for the next call."""
+    return lru_cache(256)(lambda *arguments: AxisMap(*rule(*arguments)))
 
 
-@lru_cache(256)
-def pooled(n, count, taps, stride, padding, include_padding):
-    """Averages of ``count`` windows; padding counts as zeros, or does not count."""
-    first = np.arange(count) * stride - padding
-    # A window that hangs over the padding too divides by what it holds of both.
-    end = np.minimum(first + taps, n + padding)
-    inside = np.maximum(first, 0), np.minimum(end, n)
-    outputs, inputs = ranges(*inside)
-    divisors = end - first if include_padding else inside[1] - inside[0]
-    return AxisMap(n, count, outputs, inputs, np.ones(len(inputs)), divisors.astype(float))
-
-
-@lru_cache(256)
-def adaptive(n, count):
-    """Averages of ``count`` windows that cover the axis, of nearly the same size."""
-    o = np.arange(count)
-    first, end = o * n // count, -(-(o + 1) * n // count)
-    outputs, inputs = ranges(first, end)
-    return AxisMap(n, count, outputs, inputs, np.ones(len(inputs)), (end - first).astype(float))
-
-
-@lru_cache(256)
-def padded(n, before, after, mode):
-    """The axis with pixels added at both ends; "constant" has no input there."""
-    at = np.arange(-before, n + after)
-    if mode == "replicate":
-        inputs = np.clip(at, 0, n - 1)
-    elif mode == "reflect":
-        inputs = n - 1 - abs(n - 1 - abs(at))
-    else:
-        inputs = at % n
-    outputs = np.arange(len(at))
-    if mode == "constant":
-        outputs, inputs = outputs[before:before + n], inputs[before:before + n]
-    return AxisMap(n, len(at), outputs, inputs, np.ones(len(inputs)), np.ones(len(at)))
-
-
-@lru_cache(256)
-def upsampled(n, scale, bilinear, align_corners):
-    """``scale`` times as many pixels, by the coordinates that PyTorch uses."""
-    count = n * scale
-    o = np.arange(count)
-    if not bilinear:
-        return AxisMap(n, count, o, o // scale, np.ones(count), np.ones(count))
-    if align_corners:
-        at = o * (n - 1) / max(count - 1, 1)
-    else:
-        at = np.clip((o + 0.5) / scale - 0.5, 0, n - 1)
-    low = np.minimum(at.astype(np.intp), max(n - 2, 0))
-    share = at - low
-    weights = np.concatenate([1 - share, share])
-    taps = weights != 0
-    outputs, inputs = np.concatenate([o, o])[taps], np.concatenate([low, low + 1])[taps]
-    return AxisMap(n, count, outputs, inputs, weights[taps], np.ones(count))
+adaptive = mapped(axis_tables.adaptive)
+padded = mapped(axis_tables.padded)
+pooled = mapped(axis_tables.pooled)
+upsampled = mapped(axis_tables.upsampled)

@@ -94,6 +94,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         const Py_ssize_t* window
         const Py_ssize_t* tap
         Py_ssize_t pixels, channels, dx_step, windows, room
+        Py_ssize_t rows, dx_row, row
 
     ctypedef void (*fc_unpool_pixels_fn)(const fc_unpool* p) noexcept nogil
     ctypedef int (*fc_most_fn)(const uint8_t* taps, Py_ssize_t n) noexcept nogil
@@ -161,8 +162,33 @@ cdef extern from "ukernels/ukernels.h" nogil:
         const void* divisor
         double divide, fill
         Py_ssize_t n, channels, pitch
+        const Py_ssize_t* row
+        const void* row_weight
+        Py_ssize_t rows, row_pitch
+        int stream
 
     ctypedef void (*fc_mix_fn)(const fc_mix* m) noexcept nogil
+
+    enum:
+        FC_BEGINS
+        FC_IN_ORDER
+
+    ctypedef struct fc_mix_rows:
+        const void** x
+        void* y
+        const Py_ssize_t* first
+        const Py_ssize_t* base
+        const Py_ssize_t* run
+        const uint8_t* kind
+        const void* place
+        const void* weight
+        const void* divisor
+        const void* divide
+        double fill
+        Py_ssize_t rows, n, source
+        int stream, alone
+
+    ctypedef void (*fc_mix_rows_fn)(const fc_mix_rows* m) noexcept nogil
 
     ctypedef struct fc_winograd:
         const void* src
@@ -240,6 +266,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         fc_loss_fn loss[3]
         fc_scale_fn scale
         fc_mix_fn mix
+        fc_mix_rows_fn mix_rows
         fc_winograd_fn winograd_data
         fc_winograd_fn winograd_spread
         fc_winograd_fn winograd_fold

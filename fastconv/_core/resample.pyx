@@ -1,32 +1,35 @@
 # cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
 """A linear map of rows and a linear map of columns, over all channels.
 
-    y[n, c, oh, ow] = sum over taps th of oh, tw of ow of  wh * ww * x[n, c, ih(th), iw(tw)]
+    y[n, c, oh, ow] = sum over taps tw of ow of  ww * row[iw, c],
+    row[iw, c]      = sum over taps th of oh of  wh * x[n, c, ih, iw]
 
-divided by the divisors of oh and ow.  A row of y is made in two steps:
+divided by the divisors of oh and ow.  Each value is summed in this order, whatever the memory order,
+and by one of two leaves:
 
-    1. the rows of x that it needs are added to one:   row[iw, c] = sum over th of wh * x[ih, iw, c]
-    2. pixels of that row are added:                   y[ow, c]   = sum over tw of ww * row[iw, c]
+- **Many channels** fill the vectors of ``mix``.  Where few rows meet, it adds those of a pixel as it
+  goes; else they are added first, in one long run, to a row in the thread's scratch, of which the
+  columns are made.  Pixels whose neighbours stay neighbours, as between the borders of a padding,
+  are one long pixel.
+- **Few channels** would leave its vectors empty.  There ``mix_rows`` fills them with neighbouring
+  values, by a table of each lane's places in a row (``axis_map``).  A planar image is so many images
+  of one channel.  Some rows are made at a time, of many small planes if need be: each from a row of
+  x as it lies, or from the sum of several, which ``mix`` leaves in scratch.
 
-In channels-last order a row is one long run in step 1, and channels fill the lanes in step 2.  A
-planar image is taken as so many images of one channel: step 1 is the same, and step 2 takes value
-by value, which costs no more than turning the row would.  The row lies in the thread's scratch,
-unless it is a row of x as it is; and where neighbours of it stay neighbours, as they do between the
-borders of a padding, they are copied.
-
-A task is some rows of y, and writes them alone.  Each value is summed in the order of its taps,
-whatever the memory order.
+A task is some rows of y, and writes them alone.  A result that outgrows the caches goes past them.
 """
 
 cimport numpy as cnp
+from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
 
 from fastconv._core.arguments cimport (
     array, float_type, image, image_array, is_channels_last, shape_text)
-from fastconv._core.axis_map cimport AxisMap
-from fastconv._core.isa cimport fc_leaves, fc_mix, leaves
+from fastconv._core.axis_map cimport AxisMap, RowTable
+from fastconv._core.isa cimport fc_leaves, fc_mix, fc_mix_rows, leaves
 from fastconv._core.memory cimport Block, new_array, take
 from fastconv._core.pack cimport Image
+from fastconv._core.plan cimport STREAM_BYTES
 from fastconv._core.threads cimport parallel_for, team_size
 
 import numpy as np
@@ -41,6 +44,13 @@ cdef double SMALL_TABLES = 1 << 20
 cdef double LARGEST_AXIS = 1 << 50
 # NumPy counts an image's bytes even where there is none.
 cdef Py_ssize_t LARGEST_IMAGE = <Py_ssize_t>1 << 60
+# Rows of scratch that stay in the first cache beside what is made of them, and most such rows.
+cdef Py_ssize_t SCRATCH_BYTES = 16384
+cdef Py_ssize_t MOST_ROWS = 64
+# Reading a value twice is cheaper than leaving and finding its sum.
+cdef double FUSED_COST = 1.25
+# Rows that are added pixel by pixel: more would be read in runs too short for memory.
+cdef Py_ssize_t MOST_FUSED = 8
 # What one costs in multiply-adds: as long as memory takes to bring it.
 cdef double MEMORY_COST = 4
 
@@ -59,13 +69,16 @@ cdef struct Run:
     Py_ssize_t images, C          # a planar image is C images of one channel
     Py_ssize_t planes
     Axis h, w
-    bint divides
+    bint divides, dense, fused, streams
     double fill
     Image x
     char* y                       # dense
-    Py_ssize_t y_image            # elements from one image of it to the next
     Py_ssize_t rows               # of a task
-    char* scratch
+    const fc_mix_rows* table      # few channels: what `mix_rows` knows of each row; else NULL
+    Py_ssize_t block              # of rows that it makes at a time
+    Py_ssize_t row_bytes          # of a row of scratch
+    Py_ssize_t sums_bytes         # of a block of them
+    char* scratch                 # per thread: a block of sums; pointers to rows, their divisors
     Py_ssize_t thread_bytes
 
 
@@ -127,10 +140,13 @@ cdef cnp.ndarray resampled(cnp.ndarray x, str name, AxisMap h, AxisMap w, double
     cdef Run run
     cdef int typenum = float_type([x], [name]), i = x.ndim - 3, team
     cdef Py_ssize_t shape[4]
-    cdef Py_ssize_t values, N = x.shape[0] if i else 1
+    cdef Py_ssize_t values, step, N = x.shape[0] if i else 1
     cdef cnp.ndarray y
     cdef Block block
-    cdef bint channels_last
+    cdef bint channels_last, aligned
+    cdef double bytes
+    cdef RowTable table
+    cdef fc_mix_rows rows
     x = image_array(x, typenum)
     run.x, channels_last = image(x), is_channels_last(x)
     run.itemsize = cnp.PyArray_ITEMSIZE(x)
@@ -143,13 +159,40 @@ cdef cnp.ndarray resampled(cnp.ndarray x, str name, AxisMap h, AxisMap w, double
     run.y = <char*>cnp.PyArray_DATA(y)
     run.planes = 1 if channels_last else shape[1]
     run.images, run.C = N * run.planes, shape[1] // run.planes
-    run.y_image = h.n * w.n * run.C
     if run.images == 0:
         return y
+    run.dense = run.x.sw == run.C or w.source == 1
     # Of a row of y: the rows that it adds, and then its pixels.
     values = (max(h.n_taps // h.n, 1) * w.source + w.n_taps + w.n) * run.C
     run.rows = max(TASK_VALUES // values, 1)
-    run.thread_bytes = (w.source * run.C * run.itemsize + 63) // 64 * 64
+    # Read what is added at once, or read, leave and read again.
+    run.fused = <double>h.n_taps * w.n_taps <= FUSED_COST * (
+        (<double>h.n_taps + h.n) * w.source + <double>h.n * w.n_taps)
+    run.row_bytes = w.source * run.C * run.itemsize
+    run.table, run.block = NULL, 1
+    step = run.leaves.vf * run.itemsize
+    if run.C <= run.leaves.vf:
+        table = w.table(run.C, run.leaves.vf, run.itemsize)
+        rows.first, rows.base, rows.run = table.first, table.base, table.run
+        rows.kind, rows.alone = table.kind, table.alone
+        rows.place, rows.weight = table.place, table.weight
+        rows.divisor = table.divisor if run.divides else NULL
+        rows.n, rows.source, rows.fill = w.n * run.C, w.source * run.C, fill
+        run.table = &rows
+        # Where few rows are sums, few of them lie in scratch.
+        run.block = max(min(
+            (SCRATCH_BYTES if h.n_taps > 3 * h.n // 2 else 4 * SCRATCH_BYTES) // run.row_bytes,
+            MOST_ROWS), 1)
+        aligned = rows.n * run.itemsize % step == 0
+    else:
+        aligned = run.C * run.itemsize % step == 0
+    bytes = run.itemsize * run.images * run.C * (
+        <double>h.source * w.source + <double>h.n * w.n)
+    run.streams = bytes >= STREAM_BYTES and aligned and <uintptr_t>run.y % step == 0
+    rows.stream = run.streams
+    run.sums_bytes = (run.block * run.row_bytes + 63) // 64 * 64
+    run.thread_bytes = (
+        run.sums_bytes + run.block * (<Py_ssize_t>sizeof(void*) + run.itemsize) + 63) // 64 * 64
     team = team_size(MEMORY_COST * values * run.images * h.n)
     block = take(team * run.thread_bytes)
     run.scratch = block.data
@@ -161,63 +204,126 @@ cdef cnp.ndarray resampled(cnp.ndarray x, str name, AxisMap h, AxisMap w, double
 cdef void rows_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
     """Some rows of y, counted through all images."""
     cdef Run* run = <Run*>context
-    cdef Py_ssize_t row, n, size = run.itemsize
-    cdef Py_ssize_t end = min((number + 1) * run.rows, run.images * run.h.n)
+    cdef Py_ssize_t row = number * run.rows
+    cdef Py_ssize_t end = min(row + run.rows, run.images * run.h.n)
     cdef char* scratch = run.scratch + thread * run.thread_bytes
-    cdef const char* x
-    for row in range(number * run.rows, end):
-        n = row // run.h.n
-        x = run.x.data + (n // run.planes * run.x.sn + n % run.planes * run.x.sc) * size
-        one_row(run, row % run.h.n, x, run.y + row * run.w.n * run.C * size, scratch)
+    while row < end:
+        if run.table != NULL:
+            thin_rows(run, row, min(row + run.block, end), scratch)
+        else:
+            one_row(run, row, scratch)
+        row += run.block
+    if run.streams:
+        run.leaves.fence()
 
 
-cdef void one_row(
-    const Run* run, Py_ssize_t i, const char* x, char* y, char* scratch
+cdef inline const char* image_of(const Run* run, Py_ssize_t row) noexcept nogil:
+    """The image that a row of y belongs to."""
+    cdef Py_ssize_t n = row // run.h.n
+    return run.x.data + (n // run.planes * run.x.sn + n % run.planes * run.x.sc) * run.itemsize
+
+
+cdef inline bint is_row(const Run* run, Py_ssize_t i) noexcept nogil:
+    """Whether row i of y is made of a single row of x."""
+    cdef Py_ssize_t t = run.h.start[i]
+    if run.h.start[i + 1] != t + 1:
+        return False
+    if run.itemsize == 4:
+        return (<const float*>run.h.weight)[t] == 1
+    return (<const double*>run.h.weight)[t] == 1
+
+
+cdef void add_rows(
+    const Run* run, Py_ssize_t i, Py_ssize_t count, const char* x, char* sums
 ) noexcept nogil:
-    cdef Py_ssize_t size = run.itemsize, C = run.C, j, at, length
-    cdef Py_ssize_t t = run.h.start[i], taps = run.h.start[i + 1] - t
-    cdef bint dense = run.x.sw == C or run.w.source == 1
-    cdef const char* row = scratch
+    """The sums of rows of an image that rows [i, i + count) of y are made of."""
+    cdef Py_ssize_t size = run.itemsize, C = run.C, j
     cdef fc_mix m
-    m.divisor, m.fill, m.divide = NULL, run.fill, 1
-    # 1. The row of x that this one is made of.
-    if taps == 1 and dense and is_one(run, t):
-        row = x + run.h.index[t] * run.x.sh * size
+    m.divisor, m.row, m.fill, m.divide, m.stream = NULL, NULL, run.fill, 1, False
+    m.index, m.weight, m.pitch = run.h.index, run.h.weight, run.x.sh
+    if run.dense:
+        m.n, m.channels, m.start, m.x, m.y = count, run.w.source * C, run.h.start + i, x, sums
+        run.leaves.mix(&m)
+        return
+    m.n, m.channels = 1, C
+    for i in range(i, i + count):
+        m.start = run.h.start + i
+        for j in range(run.w.source):
+            m.x, m.y = x + j * run.x.sw * size, sums + j * C * size
+            run.leaves.mix(&m)
+        sums += run.row_bytes
+
+
+cdef void thin_rows(
+    const Run* run, Py_ssize_t row, Py_ssize_t end, char* scratch
+) noexcept nogil:
+    """Rows [row, end) of y, of few channels."""
+    cdef Py_ssize_t size = run.itemsize, count = end - row, k = 0, i = row % run.h.n, j, together
+    cdef const void** sources = <const void**>(scratch + run.sums_bytes)
+    cdef char* divide = <char*>(sources + run.block)
+    cdef const char* x = image_of(run, row)
+    cdef fc_mix_rows m = run.table[0]
+    m.x, m.y, m.rows, m.divide = sources, run.y + row * m.n * size, count, divide
+    while k < count:
+        if run.dense and is_row(run, i):
+            sources[k] = x + run.h.index[run.h.start[i]] * run.x.sh * size
+            together = 1
+        else:
+            together = 1
+            while (k + together < count and i + together < run.h.n
+                   and not (run.dense and is_row(run, i + together))):
+                together += 1
+            add_rows(run, i, together, x, scratch + k * run.row_bytes)
+            for j in range(k, k + together):
+                sources[j] = scratch + j * run.row_bytes
+        if run.divides:
+            memcpy(divide + k * size, run.h.divisor + i * size, together * size)
+        k += together
+        i += together
+        if i == run.h.n and k < count:
+            i, x = 0, image_of(run, row + k)
+    # end: k
+    run.leaves.mix_rows(&m)
+
+
+cdef void one_row(const Run* run, Py_ssize_t row, char* scratch) noexcept nogil:
+    """A row of y, of many channels."""
+    cdef Py_ssize_t size = run.itemsize, C = run.C, i = row % run.h.n, j, length
+    cdef Py_ssize_t t = run.h.start[i], taps = run.h.start[i + 1] - t
+    cdef const char* x = image_of(run, row)
+    cdef char* y = run.y + row * run.w.n * C * size
+    cdef fc_mix m
+    m.divisor, m.fill, m.divide, m.stream, m.row = NULL, run.fill, 1, run.streams, NULL
+    m.index, m.weight, m.channels, m.pitch, m.x = run.w.index, run.w.weight, C, run.x.sw, x
+    if taps == 0:
+        # Nothing but the filling.
+        m.n, m.start, m.y, m.channels = 1, run.h.start + i, y, run.w.n * C
+        run.leaves.mix(&m)
+        return
+    if is_row(run, i):
+        m.x = x + run.h.index[t] * run.x.sh * size
+    elif run.fused and taps <= MOST_FUSED:
+        m.row, m.rows, m.row_pitch = run.h.index + t, taps, run.x.sh
+        m.row_weight = run.h.weight + t * size
     else:
-        m.n, m.pitch = 1, run.x.sh
-        m.start, m.index, m.weight = run.h.start + i, run.h.index, run.h.weight
-        if taps == 0:
-            # Nothing but the filling.
-            m.x, m.y, m.channels = x, y, run.w.n * C
-            run.leaves.mix(&m)
-            return
-        m.channels = run.w.source * C if dense else C
-        for j in range(1 if dense else run.w.source):
-            m.x, m.y = x + j * run.x.sw * size, scratch + j * C * size
-            run.leaves.mix(&m)
-    # 2. Its pixels.
-    m.pitch = m.channels = C
-    m.index, m.weight, m.x = run.w.index, run.w.weight, row
+        add_rows(run, i, 1, x, scratch)
+        m.x, m.pitch = scratch, C
     if run.divides:
         m.divide = (<const float*>run.h.divisor)[i] if size == 4 else (
             (<const double*>run.h.divisor)[i])
     j = 0
     while j < run.w.n:
-        length = run.w.stretch[j]
-        if length > 0 and (not run.divides or m.divide == 1):
-            at = run.w.index[run.w.start[j]] * C
-            memcpy(y + j * C * size, row + at * size, length * C * size)
+        length, m.start, m.y, m.divisor = (
+            run.w.stretch[j], run.w.start + j, y + j * C * size, NULL)
+        if length > 0 and m.pitch == C and not (run.divides and m.divide != 1):
+            # Neighbours: one long pixel.
+            m.n, m.channels = 1, length * C
+            run.leaves.mix(&m)
+            m.channels = C
         else:
-            length = length if length > 0 else -length
-            m.n, m.start, m.y = length, run.w.start + j, y + j * C * size
-            m.divisor = run.w.divisor + j * size if run.divides else NULL
+            m.n = length = length if length > 0 else -length
+            if run.divides:
+                m.divisor = run.w.divisor + j * size
             run.leaves.mix(&m)
         j += length
     # end: j
-
-
-cdef bint is_one(const Run* run, Py_ssize_t t) noexcept nogil:
-    """Whether a row's tap has the weight 1."""
-    if run.itemsize == 4:
-        return (<const float*>run.h.weight)[t] == 1
-    return (<const double*>run.h.weight)[t] == 1

@@ -4,14 +4,21 @@
 Where only the winners' *places* in the plane are known, a task is an image and adds each gradient
 where it belongs, so that overlapping windows add up within one thread.
 
-Where the *tap* of each window is known, a task owns rows of dx and asks of every window that sees
-a pixel whether the pixel won: tables say which ones see a column, and with which tap.  A pixel is
-written once, many channels at a time; and no tap, whatever its value, can lead outside of the
-image.  A planar array is transposed rows at a time through the task's scratch.
+Where the *tap* of each window is known, there are two ways:
+
+- **Many channels.**  A task owns rows of dx and asks of every window that sees a pixel whether the
+  pixel won.  Tables say which ones see a column, and with which tap; rows and columns that are seen
+  alike are one call.  A pixel is written once, many channels at a time.  A planar array is
+  transposed rows at a time through the task's scratch.
+- **Few channels** would leave vectors empty.  A task owns an image and adds each gradient where its
+  tap says, some rows of windows at a time, so that what it touches stays in the first cache.
+
+Both add to 0 in the order of the windows, so that the bits are the same.  No tap, whatever its
+value, leads outside of the image, not even one that somebody changes meanwhile.
 """
 
 cimport numpy as cnp
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 from libc.string cimport memset
 
 import numpy as np
@@ -26,8 +33,14 @@ from fastconv._core.threads cimport parallel_for, team_size
 
 cnp.import_array()
 
+ctypedef fused real:
+    float
+    double
+
 # Values of dx that a task writes, lanes without a channel among them: some microseconds.
 cdef Py_ssize_t TASK_VALUES = 32768
+# Taps of an image that are followed before its next channel's.
+cdef Py_ssize_t BLOCK_TAPS = 8192
 
 
 # ---- gradient from places in the plane ---------------------------------------------------------
@@ -91,9 +104,9 @@ cdef void scatter_task(void* context, Py_ssize_t n, int thread) noexcept nogil:
     cdef Py_ssize_t planes = 1 if run.channels_last else run.C
     cdef Py_ssize_t channels = run.C // planes
     cdef char* dx = run.dx + n * run.C * run.plane * size
-    memset(dx, 0, run.C * run.plane * size)
     for c in range(planes):
         at = n * run.C * run.pixels + c * run.pixels
+        memset(dx + c * run.plane * size, 0, channels * run.plane * size)
         stopped = run.leaves.unpool(dx + c * run.plane * size, run.dy + at * size,
                                     run.indices + at, run.pixels, channels, run.plane)
         if stopped >= 0:
@@ -122,6 +135,10 @@ cdef struct TapGradient:
     const uint8_t* taps
     char* scratch                 # per thread: dx rows, dy rows, y rows; empty when channels-last
     Py_ssize_t dx_scratch, dy_scratch, thread_bytes
+    Py_ssize_t whole[4]           # rows, and columns, of windows that see all of their taps
+    Py_ssize_t place[256]         # from a window's first pixel to that of a tap, in dx
+    int16_t tap_row[256]          # of the window; of what is no tap, none that there is
+    int16_t tap_column[256]
     int bad                       # a tap that lies outside of its window, or -1
 
 
@@ -136,6 +153,7 @@ def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dil
     cdef Py_ssize_t shape[4]
     cdef Py_ssize_t seen, lanes, tables
     cdef int typenum, team, missing
+    cdef bint few
     missing = gradient_shape(dy, input_shape, shape)
     if not cnp.PyArray_SAMESHAPE(taps, dy):
         raise ValueError(f"taps: expected dy's shape {shape_text(dy)}, got {shape_text(taps)}")
@@ -171,12 +189,13 @@ def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dil
     if y is not None:
         run.y = <const char*>cnp.PyArray_DATA(y)
     run.taps = <const uint8_t*>cnp.PyArray_DATA(taps)
+    few = run.C < run.leaves.vf
     lanes = (run.C + run.leaves.vf - 1) // run.leaves.vf * run.leaves.vf
     run.rows = min(max(TASK_VALUES // (lanes * run.w.source), 1), run.h.source)
     run.rows = (run.rows + k.sh - 1) // k.sh * k.sh
     run.n_rows = (run.h.source + run.rows - 1) // run.rows
     run.dx_scratch = run.dy_scratch = run.thread_bytes = 0
-    if run.planar:
+    if run.planar and not few:
         # Windows that rows of dx may meet.
         seen = min((run.rows + (k.KH - 1) * k.dh) // k.sh + 2, run.h.n)
         run.dx_scratch = run.rows * run.w.source * run.C
@@ -193,8 +212,12 @@ def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dil
     run.run = run.tap + run.w.n * k.KW
     columns_seen(&run)
     find_runs(&run)
+    number_taps(&run, 1 if run.planar else run.C)
     with nogil:
-        parallel_for(run.N * run.n_rows, team, spread_task, &run)
+        if few:
+            parallel_for(run.N, team, add_task32 if run.itemsize == 4 else add_task64, &run)
+        else:
+            parallel_for(run.N * run.n_rows, team, spread_task, &run)
     if run.bad >= 0:
         raise ValueError(
             f"taps: expected kh*KW + kw of a pixel of input_shape {input_shape} in each window "
@@ -348,33 +371,166 @@ cdef void spread_rows(
     const char* dy, const char* y, const uint8_t* taps
 ) noexcept nogil:
     """Rows [r0, r1) of dx, channels-last, from rows [i0, i1) of windows: pointers are to these."""
-    cdef Py_ssize_t r, i, t, at, x, e, first, C = run.C
+    cdef Py_ssize_t r, i, t, at, x, e, first, last, phase, C = run.C, stride = run.h.stride
     cdef Py_ssize_t dx_row = run.w.source * C, dy_row = run.w.n * C
-    cdef Py_ssize_t reach = (run.h.taps - 1) * run.h.offset_step
     cdef Py_ssize_t window[MOST_TAPS]
     cdef Py_ssize_t tap[MOST_TAPS]
     cdef fc_unpool p
-    p.channels, p.dx_step = C, run.w.stride * C
+    p.channels, p.dx_step, p.dx_row, p.row = C, run.w.stride * C, stride * dx_row, dy_row
     p.dy, p.y, p.taps, p.room = dy, y, taps, (i1 - i0) * dy_row
     p.window, p.tap = window, tap
-    for r in range(r0, r1):
-        # The first row of windows that reaches so far down.
-        first = max(i0, max(r - run.h.offset - reach + run.h.stride - 1, 0) // run.h.stride)
-        for at in range(run.n_runs):
-            x, p.pixels, p.windows = run.run[2 * at], run.run[2 * at + 1], 0
-            for i in range(first, i1):
-                t = r - run.h.offset - i * run.h.stride
-                if t < 0:
-                    break
-                if run.h.offset_step > 1 and t % run.h.offset_step:
-                    continue
-                t = t // run.h.offset_step * run.w.taps
-                for e in range(run.start[x], run.start[x + 1]):
-                    window[p.windows] = (i - i0) * dy_row + run.window[e]
-                    tap[p.windows] = t + run.tap[e]
-                    p.windows += 1
-            p.dx = dx + ((r - r0) * dx_row + x * C) * run.itemsize
-            run.leaves.unpool_pixels(&p)
+    for phase in range(min(stride, r1 - r0)):
+        r = r0 + phase
+        while r < r1:
+            seen_rows(run, r, i0, i1, &first, &last)
+            # Rows further down that are seen alike.
+            p.rows = 1
+            while r + p.rows * stride < r1 and shifted(run, r, p.rows, i0, i1, first, last):
+                p.rows += 1
+            for at in range(run.n_runs):
+                x, p.pixels, p.windows = run.run[2 * at], run.run[2 * at + 1], 0
+                for i in range(first, last):
+                    t = r - run.h.offset - i * stride
+                    if run.h.offset_step > 1 and t % run.h.offset_step:
+                        continue
+                    t = t // run.h.offset_step * run.w.taps
+                    for e in range(run.start[x], run.start[x + 1]):
+                        window[p.windows] = (i - i0) * dy_row + run.window[e]
+                        tap[p.windows] = t + run.tap[e]
+                        p.windows += 1
+                p.dx = dx + ((r - r0) * dx_row + x * C) * run.itemsize
+                run.leaves.unpool_pixels(&p)
+            r += p.rows * stride
+    # end: phase
+
+
+cdef inline void seen_rows(
+    const TapGradient* run, Py_ssize_t r, Py_ssize_t i0, Py_ssize_t i1, Py_ssize_t* first,
+    Py_ssize_t* last
+) noexcept nogil:
+    """The rows of windows [first, last) that reach over row r of dx, of [i0, i1)."""
+    cdef Py_ssize_t reach = (run.h.taps - 1) * run.h.offset_step
+    first[0] = max(i0, max(r - run.h.offset - reach + run.h.stride - 1, 0) // run.h.stride)
+    last[0] = max(min(i1, (r - run.h.offset) // run.h.stride + 1), first[0])
+
+
+cdef inline bint shifted(
+    const TapGradient* run, Py_ssize_t r, Py_ssize_t by, Py_ssize_t i0, Py_ssize_t i1,
+    Py_ssize_t first, Py_ssize_t last
+) noexcept nogil:
+    """Whether what is seen of row r is seen alike so many strides further down."""
+    cdef Py_ssize_t f, l
+    seen_rows(run, r + by * run.h.stride, i0, i1, &f, &l)
+    return f == first + by and l == last + by
+
+
+cdef void add_task32(void* context, Py_ssize_t number, int thread) noexcept nogil:
+    cdef TapGradient* run = <TapGradient*>context
+    add_planes(run, <float*>run.dx, <const float*>run.dy, <const float*>run.y, number)
+
+
+cdef void add_task64(void* context, Py_ssize_t number, int thread) noexcept nogil:
+    cdef TapGradient* run = <TapGradient*>context
+    add_planes(run, <double*>run.dx, <const double*>run.dy, <const double*>run.y, number)
+
+
+cdef void number_taps(TapGradient* run, Py_ssize_t pixel) noexcept nogil:
+    """What `add_planes` knows of each tap, where pixels are so many elements apart."""
+    cdef Py_ssize_t t, KW = run.w.taps
+    run.whole[:] = [first_valid(&run.h, 0), end_valid(&run.h, run.h.taps - 1),
+                    first_valid(&run.w, 0), end_valid(&run.w, KW - 1)]
+    for t in range(256):
+        run.place[t], run.tap_row[t], run.tap_column[t] = 0, 0x7fff, 0x7fff
+        if t < run.h.taps * KW:
+            run.tap_row[t], run.tap_column[t] = <int16_t>(t // KW), <int16_t>(t % KW)
+            run.place[t] = (t // KW * run.h.offset_step * run.w.source
+                            + t % KW * run.w.offset_step) * pixel
+
+
+cdef void add_planes(
+    TapGradient* run, real* dx, const real* dy, const real* y, Py_ssize_t n
+) noexcept nogil:
+    """Image n."""
+    cdef Py_ssize_t C = run.C, c, i0 = 0, i1, r0 = 0, r1
+    cdef Py_ssize_t H = run.h.source, W = run.w.source, OH = run.h.n, OW = run.w.n
+    cdef Py_ssize_t plane = H * W if run.planar else 1, window_plane = OH * OW if run.planar else 1
+    cdef Py_ssize_t planes = C if run.planar else 1
+    cdef Py_ssize_t rows = max(BLOCK_TAPS // (OW * C), 1)
+    cdef const uint8_t* taps = run.taps + n * OH * OW * C
+    dx += n * C * H * W
+    dy += n * C * OH * OW
+    if y != NULL:
+        y += n * C * OH * OW
+    while i0 < OH:
+        i1 = min(i0 + rows, OH)
+        # Taps at the border are looked at when they are used.
+        check_most(run, taps + i0 * OW * C, (i1 - i0) * OW * C)
+        # Rows that these windows are the first to reach.
+        r1 = H if i1 == OH else (
+            (i1 - 1) * run.h.stride + run.h.offset + (run.h.taps - 1) * run.h.offset_step + 1)
+        r1 = max(min(r1, H), r0)
+        for c in range(planes):
+            memset(dx + (c * H + r0) * W * (C // planes), 0,
+                   (r1 - r0) * W * (C // planes) * sizeof(real))
+        for c in range(C):
+            add_windows(run, i0, i1, dx + c * plane, dy + c * window_plane,
+                        y + c * window_plane if y != NULL else NULL, taps + c)
+        i0, r0 = i1, r1
+    # end: i0
+
+
+cdef void add_windows(
+    TapGradient* run, Py_ssize_t i0, Py_ssize_t i1, real* dx, const real* dy, const real* y,
+    const uint8_t* taps
+) noexcept nogil:
+    """Rows [i0, i1) of a plane's windows."""
+    cdef Py_ssize_t C = run.C, OW = run.w.n, W = run.w.source, i, j, t0, t1, end
+    cdef Py_ssize_t pixel = 1 if run.planar else C, step = run.w.stride * pixel
+    cdef real* to
+    cdef bint whole
+    for i in range(i0, i1):
+        valid_taps(&run.h, i, &t0, &t1)
+        whole = run.whole[0] <= i < run.whole[1]
+        to = dx + ((i * run.h.stride + run.h.offset) * W + run.w.offset) * pixel
+        j = 0
+        while j < OW:
+            end = j + 1
+            if whole and run.whole[2] <= j < run.whole[3]:
+                end = run.whole[3]
+                if y == NULL:
+                    for j in range(j, end):
+                        to[j * step + run.place[taps[(i * OW + j) * C]]] += dy[(i * OW + j) * pixel]
+                else:
+                    for j in range(j, end):
+                        to[j * step + run.place[taps[(i * OW + j) * C]]] += (
+                            dy[(i * OW + j) * pixel] if y[(i * OW + j) * pixel] > 0 else 0)
+            elif y == NULL or y[(i * OW + j) * pixel] > 0:
+                add_one(run, to + j * step, dy[(i * OW + j) * pixel], taps[(i * OW + j) * C],
+                        t0, t1, j)
+            j = end
+        # end: j
+    # end: i
+
+
+cdef inline void add_one(
+    TapGradient* run, real* to, real dy, Py_ssize_t tap, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t j
+) noexcept nogil:
+    """A window at the border: column j, of whose rows [t0, t1) are inside."""
+    cdef Py_ssize_t column = (
+        j * run.w.stride + run.w.offset + run.tap_column[tap] * run.w.offset_step)
+    if t0 <= run.tap_row[tap] < t1 and 0 <= column < run.w.source:
+        to[run.place[tap]] += dy
+    else:
+        run.bad = <int>tap
+
+
+cdef bint check_most(TapGradient* run, const uint8_t* taps, Py_ssize_t n) noexcept nogil:
+    """Whether all these are taps of a window; if not, note one."""
+    cdef int most = run.leaves.most(taps, n)
+    if most >= run.h.taps * run.w.taps:
+        run.bad = most
+        return False
+    return True
 
 
 cdef void check_taps(TapGradient* run, Py_ssize_t n, Py_ssize_t i0, Py_ssize_t i1) noexcept nogil:
@@ -382,12 +538,10 @@ cdef void check_taps(TapGradient* run, Py_ssize_t n, Py_ssize_t i0, Py_ssize_t i
     cdef Py_ssize_t C = run.C, KW = run.w.taps, i, j, c, t, t0, t1, u0, u1
     cdef const uint8_t* taps = run.taps + (n * run.h.n + i0) * run.w.n * C
     cdef Py_ssize_t whole0 = first_valid(&run.w, 0), whole1 = end_valid(&run.w, KW - 1)
-    cdef int most = run.leaves.most(taps, (i1 - i0) * run.w.n * C)
     cdef Py_ssize_t known[4]      # the taps that are inside, of rows and columns
     cdef uint8_t inside[MOST_TAPS]
     known[:] = [0, 0, 0, 0]
-    if most >= run.h.taps * KW:
-        run.bad = most
+    if not check_most(run, taps, (i1 - i0) * run.w.n * C):
         return
     for i in range(i0, i1):
         valid_taps(&run.h, i, &t0, &t1)

@@ -85,6 +85,7 @@ const fc_leaves FC_N(leaves) = {
     .loss = {FC_N(squared_loss), FC_N(huber_loss), FC_N(logistic_loss)},
     .scale = FC_N(scale),
     .mix = FC_N(mix),
+    .mix_rows = FC_N(mix_rows),
     .winograd_data = FC_N(winograd_data),
     .winograd_spread = FC_N(winograd_spread),
     .winograd_fold = FC_N(winograd_fold),

@@ -27,19 +27,40 @@ static void FC_N(max_pool)(const fc_pool *p) { FC_POOL(max_pool, p); }
 /* Windows that are taken at once. */
 #define FC_SEEN 4
 
-/* `lanes` channels of a window's gradient, 0 where the pixel has not won it; whole vectors are read
+/* `sum` and the `lanes` channels of a window's gradient that the pixel has won; whole vectors are read
  * with the constant `whole`. */
-FC_INLINE V FC_N(won_vector)(const fc_unpool *p, ptrdiff_t at, I tap, ptrdiff_t lanes,
-                             const int whole, const int relu)
+FC_INLINE V FC_N(add_won)(const fc_unpool *p, V sum, ptrdiff_t at, uint8_t tap, ptrdiff_t lanes,
+                          const int whole, const int relu)
 {
+    const V dy = FC_N(load_lanes)((const T *)p->dy + at, lanes, whole);
+#if FC_X86_64 && FC_VBYTES == 64
+    typedef uint8_t bytes __attribute__((vector_size(16)));
+    bytes taps = {0};
+    __builtin_memcpy(&taps, p->taps + at, whole ? VF : (size_t)lanes);
+    uint16_t won;
+    __asm__("vpcmpeqb %1, %2, %0" : "=Yk"(won) : "x"(taps), "x"((bytes){0} + tap));
+    if (relu) {
+        const V y = FC_N(load_lanes)((const T *)p->y + at, lanes, whole);
+        if (sizeof(T) == 4)
+            __asm__("vcmpps $30, %1, %2, %0%{%0%}" : "+Yk"(won) : "v"((V){0}), "v"(y));
+        else
+            __asm__("vcmppd $30, %1, %2, %0%{%0%}" : "+Yk"(won) : "v"((V){0}), "v"(y));
+    }
+    if (sizeof(T) == 4)
+        __asm__("vaddps %1, %0, %0%{%2%}" : "+v"(sum) : "v"(dy), "Yk"(won));
+    else
+        __asm__("vaddpd %1, %0, %0%{%2%}" : "+v"(sum) : "v"(dy), "Yk"(won));
+    return sum;
+#else
     I taps[VF];
     if (whole)
         for (int l = 0; l < VF; l++) taps[l] = p->taps[at + l];
     else
         for (ptrdiff_t l = 0; l < VF; l++) taps[l] = l < lanes ? p->taps[at + l] : 0;
-    FC_N(ivec) won = *(const FC_N(uivec) *)taps == tap;
+    FC_N(ivec) won = *(const FC_N(uivec) *)taps == (I)tap;
     if (relu) won &= FC_N(load_lanes)((const T *)p->y + at, lanes, whole) > 0;
-    return (V)((FC_N(ivec))FC_N(load_lanes)((const T *)p->dy + at, lanes, whole) & won);
+    return sum + (V)((FC_N(ivec))dy & won);
+#endif
 }
 
 /* The first `lanes` lanes, in a few pieces: a masked store takes longer. */
@@ -57,16 +78,14 @@ FC_INLINE void FC_N(store_lanes)(T *to, V x, ptrdiff_t lanes)
         }
 }
 
-/* The sums of pixel i, from channel c on. */
-FC_INLINE V FC_N(unpool_sum)(const fc_unpool *p, const ptrdiff_t *from, const I *tap, ptrdiff_t at,
-                             const ptrdiff_t count, ptrdiff_t lanes, const int whole, const int relu)
+/* What windows add to `sum`. */
+FC_INLINE V FC_N(unpool_sum)(const fc_unpool *p, V sum, const ptrdiff_t *from, const uint8_t *tap,
+                             ptrdiff_t at, const ptrdiff_t count, ptrdiff_t lanes, const int whole,
+                             const int relu)
 {
-    V sum = {0};
     FC_UNROLL
-    for (ptrdiff_t q = 0; q < count; q++) {
-        const V v = FC_N(won_vector)(p, from[q] + at, tap[q], lanes, whole, relu);
-        sum = q ? sum + v : v;
-    }
+    for (ptrdiff_t q = 0; q < count; q++)
+        sum = FC_N(add_won)(p, sum, from[q] + at, tap[q], lanes, whole, relu);
     return sum;
 }
 
@@ -77,27 +96,32 @@ FC_INLINE void FC_N(unpool_windows)(const fc_unpool *p, ptrdiff_t first, const p
 {
     const ptrdiff_t channels = p->channels, whole = channels / VF * VF;
     ptrdiff_t from[FC_SEEN];
-    I tap[FC_SEEN];
+    uint8_t tap[FC_SEEN];
     FC_UNROLL
     for (ptrdiff_t q = 0; q < count; q++) {
         from[q] = p->window[first + q];
-        tap[q] = (I)p->tap[first + q];
+        tap[q] = (uint8_t)p->tap[first + q];
     }
-    T *dx = (T *)p->dx;
-    for (ptrdiff_t i = 0; i < p->pixels; i++, dx += p->dx_step) {
-        for (ptrdiff_t c = 0; c < whole; c += VF) {
-            const V sum = FC_N(unpool_sum)(p, from, tap, i * channels + c, count, VF, 1, relu);
-            FC_N(store)(dx + c, add ? FC_N(load)(dx + c) + sum : sum);
-        }
-        if (whole < channels) {
-            const ptrdiff_t lanes = channels - whole, at = i * channels + whole;
-            V sum;
-            if (count == 0 || from[count - 1] + at + VF <= p->room)
-                sum = FC_N(unpool_sum)(p, from, tap, at, count, lanes, 1, relu);
-            else
-                sum = FC_N(unpool_sum)(p, from, tap, at, count, lanes, 0, relu);
-            if (add) sum += FC_N(load_part)(dx + whole, lanes);
-            FC_N(store_lanes)(dx + whole, sum, lanes);
+    for (ptrdiff_t r = 0; r < p->rows; r++) {
+        T *dx = (T *)p->dx + r * p->dx_row;
+        for (ptrdiff_t i = 0; i < p->pixels; i++, dx += p->dx_step) {
+            const ptrdiff_t pixel = r * p->row + i * channels;
+            for (ptrdiff_t c = 0; c < whole; c += VF) {
+                V sum = {0};
+                if (add) sum = FC_N(load)(dx + c);
+                sum = FC_N(unpool_sum)(p, sum, from, tap, pixel + c, count, VF, 1, relu);
+                FC_N(store)(dx + c, sum);
+            }
+            if (whole < channels) {
+                const ptrdiff_t lanes = channels - whole, at = pixel + whole;
+                V sum = {0};
+                if (add) sum = FC_N(load_part)(dx + whole, lanes);
+                if (count == 0 || from[count - 1] + at + VF <= p->room)
+                    sum = FC_N(unpool_sum)(p, sum, from, tap, at, count, lanes, 1, relu);
+                else
+                    sum = FC_N(unpool_sum)(p, sum, from, tap, at, count, lanes, 0, relu);
+                FC_N(store_lanes)(dx + whole, sum, lanes);
+            }
         }
     }
 }

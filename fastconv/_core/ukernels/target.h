@@ -56,6 +56,16 @@
 /* Keeps a pointer that walks in one register: compilers like to compute all its values first. */
 #define FC_WALK(p) __asm__("" : "+r"(p))
 
+/* Nothing is known of this vector any more.  It keeps a product apart from the sum that it begins:
+ * compilers may fuse either of two products with their sum, or none, and not everywhere the same. */
+#if FC_X86_64
+#define FC_ROUND(v) __asm__("" : "+x"(v))
+#elif FC_ARM64
+#define FC_ROUND(v) __asm__("" : "+w"(v))
+#else
+#define FC_ROUND(v) __asm__("" : "+m"(v))
+#endif
+
 #define FC_INLINE static inline __attribute__((always_inline))
 #define FC_NOINLINE __attribute__((noinline))
 #define FC_PASTE_(a, b) a##b

@@ -152,18 +152,20 @@ typedef void (*fc_prefetch_fn)(const void *p, ptrdiff_t bytes);
 /* Makes what tiles have streamed visible to all threads. */
 typedef void (*fc_fence_fn)(void);
 
-/* The gradient of max pooling on pixels that windows see alike.  For p < pixels, c < channels:
+/* The gradient of max pooling on rows of pixels that windows see alike.  For r < rows, p < pixels,
+ * c < channels:
  *
- *   dx[p*dx_step + c] = sum over q < windows, with i = window[q] + p*channels + c, of
- *                       dy[i] if taps[i] == tap[q] (and y[i] > 0) else 0
+ *   dx[r*dx_row + p*dx_step + c] = sum over q < windows, with i = window[q] + r*row + p*channels + c,
+ *                                  of dy[i] where taps[i] == tap[q] (and y[i] > 0)
  *
- * in that order.  `y` may be NULL.  Reads of dy, y and taps stay below `room`. */
+ * in that order, from 0 on.  `y` may be NULL.  Reads of dy, y and taps stay below `room`. */
 typedef struct {
     void *dx;
     const void *dy, *y;
     const uint8_t *taps;
     const ptrdiff_t *window, *tap;
     ptrdiff_t pixels, channels, dx_step, windows, room;
+    ptrdiff_t rows, dx_row, row;
 } fc_unpool;
 
 typedef void (*fc_unpool_pixels_fn)(const fc_unpool *p);
@@ -234,9 +236,12 @@ typedef void (*fc_softmax_fn)(const fc_softmax *s);
 /* n outputs, each a weighted sum of a few inputs of `channels` values.  For j < n, c < channels:
  *
  *   y[j*channels + c] = (sum over start[j] <= t < start[j + 1] of
- *                        weight[t] * x[index[t]*pitch + c]) / (divisor[j] * divide)
+ *                        weight[t] * input(index[t]*pitch + c)) / (divisor[j] * divide)
+ *   input(i)          = x[i], or, with `row`:
+ *                       sum over r < rows of row_weight[r] * x[i + row[r]*row_pitch]
  *
- * summed in the order of t; without inputs it is `fill`.  `divisor` NULL: nothing is divided. */
+ * summed in this order; without inputs it is `fill`.  `divisor` NULL: nothing is divided.  With
+ * `stream` y, which is aligned then, goes past the caches where a vector is whole. */
 typedef struct {
     const void *x;
     void *y;
@@ -244,9 +249,39 @@ typedef struct {
     const void *weight, *divisor;
     double divide, fill;
     ptrdiff_t n, channels, pitch;
+    const ptrdiff_t *row;
+    const void *row_weight;
+    ptrdiff_t rows, row_pitch;
+    int stream;
 } fc_mix;
 
 typedef void (*fc_mix_fn)(const fc_mix *m);
+
+/* `rows` rows of n values, each a weighted sum of a few values of a row x[r] of `source` values.
+ * Vectors of VF values lie side by side, but that the last one ends with the row.  Vector v is made
+ * in the slots first[v] <= s < first[v + 1].  In each of them a lane l of place[s*VF + l] >= 0
+ *
+ *   becomes, with FC_BEGINS in kind[s],  weight[s*VF + l] * x[r][base[s] + place[s*VF + l]]
+ *   or has this added.
+ *
+ * With FC_IN_ORDER there, place is l in each lane l.  From vector v on, run[v] are copies of
+ * neighbours (weight 1), or of nothing known.  base[s] + VF <= source, where there are so many.  Lanes without inputs are `fill`.  At last all
+ * are divided by their divisor[] * divide[r], unless `divisor` is NULL.  `stream` as above.  Rows are
+ * made four at a time, or `alone`, as memory likes it where they are long copies. */
+enum { FC_BEGINS = 1, FC_IN_ORDER = 2 };
+
+typedef struct {
+    const void *const *x;
+    void *y;
+    const ptrdiff_t *first, *base, *run;
+    const uint8_t *kind;
+    const void *place, *weight, *divisor, *divide;
+    double fill;
+    ptrdiff_t rows, n, source;
+    int stream, alone;
+} fc_mix_rows;
+
+typedef void (*fc_mix_rows_fn)(const fc_mix_rows *m);
 
 /* A transform of Winograd's convolution (winograd.inc.h), for each of `lanes` channels:
  *
@@ -369,6 +404,7 @@ typedef struct fc_leaves {
     fc_loss_fn loss[FC_LOSSES];
     fc_scale_fn scale;
     fc_mix_fn mix;
+    fc_mix_rows_fn mix_rows;
     fc_winograd_fn winograd_data, winograd_spread, winograd_fold;
     fc_norm_fn moments;
     fc_norm_fn normalize;
