@@ -216,12 +216,13 @@ POOLS: dict[str, tuple[tuple[int, int, int, int], Window]] = {  # (N, C, H, W); 
 
 
 def pooling() -> list[Case]:
-    """Max pooling with indices, and its gradient."""
+    """Max pooling with indices, or with what training keeps, and its gradients."""
     cases = []
     for name, (shape, window) in POOLS.items():
         pixels = math.prod(shape)
         bytes = 4 * (pixels + 2 * pixels / window[1] ** 2)  # a value and an index per result
-        for operation in ("max pool", "max pool gradient"):
+        what = ("max pool", "max pool gradient", "max pool taps", "taps gradient")
+        for operation in what:
             makers = operations.pooling(shape, window, operation)
             cases.append(Case("pooling", name, operation, shape[0], 0, bytes, makers))
     return cases

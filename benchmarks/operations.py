@@ -140,7 +140,9 @@ def copy(problem: Problem, how: str) -> Call:
 
 
 def pooling(shape: Sequence[int], window: Window, operation: str) -> Makers:
-    """Max pooling with indices ("max pool"), or its gradient."""
+    """Max pooling with indices ("max pool"), or with a tap for each window, which is what our
+    training keeps ("max pool taps"), and the gradients.
+    """
     ours, theirs = (partial(f, shape, window, operation) for f in (our_pooling, torch_pooling))
     makers = contend(fastconv=ours, torch=theirs if torch else None)
     if onnx and operation == "max pool":
@@ -150,18 +152,23 @@ def pooling(shape: Sequence[int], window: Window, operation: str) -> Makers:
 
 def our_pooling(shape: Sequence[int], window: Window, operation: str, order: str) -> Call:
     (size, stride, padding), x = window, in_order(*random(shape), order)
-    forward = partial(
-        fastconv.max_pool2d, x, size, stride=stride, padding=padding, return_indices=True
-    )
-    if operation == "max pool":
+    rest = {"stride": stride, "padding": padding}
+    if "taps" in operation:
+        forward = partial(fastconv.training.max_pool2d_taps, x, size, **rest)
+        gradient = partial(fastconv.training.max_pool2d_taps_backward, size=size, **rest)
+    else:
+        forward = partial(fastconv.max_pool2d, x, size, return_indices=True, **rest)
+        gradient = fastconv.max_pool2d_backward
+    if not operation.endswith("gradient"):
         return forward
-    return partial(fastconv.max_pool2d_backward, *forward(), shape)
+    y, winners = forward()
+    return partial(gradient, y, winners, input_shape=shape)
 
 
 def torch_pooling(shape: Sequence[int], window: Window, operation: str, order: str) -> Call:
     x = to_torch(random(shape)[0], order)
     forward = partial(torch.nn.functional.max_pool2d, x, *window, return_indices=True)
-    if operation == "max pool":
+    if not operation.endswith("gradient"):
         return forward
     y, indices = forward()
     size, stride, padding = ((value, value) for value in window)

@@ -56,36 +56,75 @@ def global_average() -> Resampling:
     )
 
 
-def enlargement(mode: str) -> Resampling:
+def adaptive(size: int) -> Resampling:
+    return Resampling(
+        lambda x: fastconv.adaptive_avg_pool2d(x, size),
+        lambda dy, x, order: fastconv.adaptive_avg_pool2d_backward(dy, x.shape),
+        lambda x: torch.nn.functional.adaptive_avg_pool2d(x, size),
+        lambda dy, x, order: aten._adaptive_avg_pool2d_backward(dy, x),
+    )
+
+
+def enlargement(mode: str, corners: bool = False) -> Resampling:
     def torch_backward(dy: Any, x: Any, order: str) -> Any:
         if mode == "nearest":
             return aten.upsample_nearest2d_backward(dy, dy.shape[2:], x.shape, 2.0, 2.0)
-        return aten.upsample_bilinear2d_backward(dy, dy.shape[2:], x.shape, False, 2.0, 2.0)
+        return aten.upsample_bilinear2d_backward(dy, dy.shape[2:], x.shape, corners, 2.0, 2.0)
 
+    choice = {"align_corners": corners} if mode == "bilinear" else {}
     return Resampling(
-        lambda x: fastconv.upsample2d(x, 2, mode),
-        lambda dy, x, order: fastconv.upsample2d_backward(dy, 2, mode),
-        lambda x: torch.nn.functional.interpolate(x, scale_factor=2, mode=mode),
+        lambda x: fastconv.upsample2d(x, 2, mode, corners),
+        lambda dy, x, order: fastconv.upsample2d_backward(dy, 2, mode, corners),
+        lambda x: torch.nn.functional.interpolate(x, scale_factor=2, mode=mode, **choice),
         torch_backward,
     )
 
 
-def border() -> Resampling:
+def border(mode: str) -> Resampling:
+    """A pixel on each side."""
+    around, graphs = (1, 1, 1, 1), {}
+
+    def torch_forward(x: Any) -> Any:
+        return torch.nn.functional.pad(x, around, mode=mode)
+
+    def torch_backward(dy: Any, x: Any, order: str) -> Any:
+        if mode == "constant":
+            return aten.constant_pad_nd(dy, [-width for width in around])
+        if mode == "reflect":
+            return aten.reflection_pad2d_backward(dy, x, around)
+        if mode == "replicate":
+            return aten.replication_pad2d_backward(dy, x, around)
+        # It has no function of its own.
+        if order not in graphs:
+            with torch.enable_grad():
+                leaf = x.detach().requires_grad_()
+                graphs[order] = torch_forward(leaf), leaf
+        return torch.autograd.grad(*graphs[order], dy, retain_graph=True)[0]
+
     return Resampling(
-        lambda x: fastconv.pad2d(x, 1, "reflect"),
-        lambda dy, x, order: fastconv.pad2d_backward(dy, 1, "reflect"),
-        lambda x: torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect"),
-        lambda dy, x, order: aten.reflection_pad2d_backward(dy, x, (1, 1, 1, 1)),
+        lambda x: fastconv.pad2d(x, 1, mode),
+        lambda dy, x, order: fastconv.pad2d_backward(dy, 1, mode),
+        torch_forward,
+        torch_backward,
     )
 
 
 RESAMPLINGS: dict[str, tuple[Resampling, tuple[int, ...]]] = {
     "average 3x3/2": (average(3, 2, 1), (4, 64, 112, 112)),
+    "average 3x3": (average(3, 1, 1), (16, 192, 28, 28)),
     "average 2x2/2": (average(2, 2, 0), (8, 128, 56, 56)),
     "global average": (global_average(), (16, 1280, 7, 7)),
+    "adaptive 7x7": (adaptive(7), (16, 256, 14, 14)),
     "nearest x2": (enlargement("nearest"), (8, 64, 28, 28)),
+    "nearest x2, large": (enlargement("nearest"), (4, 64, 112, 112)),
     "bilinear x2": (enlargement("bilinear"), (8, 64, 28, 28)),
-    "reflect 1": (border(), (8, 64, 56, 56)),
+    "bilinear x2, large": (enlargement("bilinear"), (4, 64, 112, 112)),
+    "bilinear x2, corners": (enlargement("bilinear", True), (8, 64, 28, 28)),
+    "constant 1": (border("constant"), (8, 64, 56, 56)),
+    "reflect 1": (border("reflect"), (8, 64, 56, 56)),
+    "replicate 1": (border("replicate"), (8, 64, 56, 56)),
+    "circular 1": (border("circular"), (8, 64, 56, 56)),
+    "reflect 1, RGB": (border("reflect"), (16, 3, 224, 224)),
 }
 
 

@@ -172,7 +172,7 @@ def starts(*columns: NDArray) -> NDArray[np.bool_]:
 
 
 def lengths(flags: NDArray, joined: NDArray) -> NDArray[np.intp]:
-    """How many flags follow each other from each on, where `joined` says that the next belongs to it."""
+    """How many flags follow each other from each on, each of them `joined` to the next."""
     n = len(flags)
     end = np.append(np.flatnonzero(~joined), n - 1)
     return np.where(flags, end[np.searchsorted(end, np.arange(n))] + 1 - np.arange(n), 0)

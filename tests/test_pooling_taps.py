@@ -110,9 +110,10 @@ def test_any_memory(layout, rng):
     assert_same(got, dx, layout)
 
 
-@pytest.mark.parametrize("size, stride", [(2, 2), (2, 3), (3, 2), (3, 1)])
-def test_the_same_bits_for_both_orders_and_any_threads(size, stride, rng):
-    x = rng.standard_normal((3, 33, 30, 31), np.float32)
+@pytest.mark.parametrize("channels", [3, 33])
+@pytest.mark.parametrize("size, stride", [(2, 2), (2, 3), (3, 2), (3, 1), (4, 1)])
+def test_the_same_bits_for_both_orders_and_any_threads(size, stride, channels, rng):
+    x = rng.standard_normal((3, channels, 30, 31), np.float32)
     results = []
     for threads in (1, 2, 5):
         fastconv.set_num_threads(threads)
@@ -126,9 +127,27 @@ def test_the_same_bits_for_both_orders_and_any_threads(size, stride, rng):
 
 
 @pytest.mark.parametrize("order", ORDERS)
+def test_the_same_bits_with_many_channels_and_with_few(order, isa, rng):
+    """Few channels follow taps, many are asked whether they won: the sums are the same."""
+    x = in_order(rng.standard_normal((2, 40, 23, 26), np.float32), order)
+    rest = {"stride": (1, 2), "padding": (1, 2)}
+    y, taps = max_pool2d_taps(x, (3, 5), **rest)
+    dy = in_order(np.cos(100 * np.asarray(y)), order)
+    dx = max_pool2d_taps_backward(dy, taps, x.shape, (3, 5), y=y, **rest)
+    for first, last in ((0, 1), (7, 10)):
+        part = slice(first, last)
+        pieces = [array[:, part] for array in (dy, taps, y)]
+        got = max_pool2d_taps_backward(
+            pieces[0], pieces[1], dx[:, part].shape, (3, 5), y=pieces[2], **rest
+        )
+        assert_same_bits(got, dx[:, part], f"channels {first} to {last}")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("channels", [3, 20])
 @pytest.mark.parametrize("size, bad", [(2, 4), (2, 255), (17, 289), (17, -1)])
-def test_taps_out_of_range(size, bad, order):
-    x = in_order(np.ones((2, 3, 34, 34), np.float32), order)
+def test_taps_out_of_range(size, bad, channels, order):
+    x = in_order(np.ones((2, channels, 34, 34), np.float32), order)
     y, taps = max_pool2d_taps(x, size)
     for at in ((0, 0, 0, 0), (1, 2, y.shape[2] - 1, y.shape[3] - 1)):
         wrong = taps.copy()
@@ -138,9 +157,10 @@ def test_taps_out_of_range(size, bad, order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("channels", [3, 20])
 @pytest.mark.parametrize("at, bad", [((0, 1, 0, 3), 1), ((0, 1, 3, 0), 3), ((0, 1, 4, 2), 7)])
-def test_taps_in_the_padding(at, bad, order):
-    x = in_order(np.ones((1, 3, 9, 9), np.float32), order)
+def test_taps_in_the_padding(at, bad, channels, order):
+    x = in_order(np.ones((1, channels, 9, 9), np.float32), order)
     y, taps = max_pool2d_taps(x, 3, stride=2, padding=1)
     taps[at] = bad
     with pytest.raises(ValueError, match=rf"^taps: expected .*, got {bad}"):

@@ -10,7 +10,10 @@ import fastconv
 from fastconv import reference
 
 MODES = ("constant", "reflect", "replicate", "circular")
-SHAPES = [(2, 3, 7, 9), (1, 17, 5, 5), (1, 1, 4, 30), (2, 64, 33, 8), (0, 2, 6, 7), (3, 16, 1, 6)]
+SHAPES = [
+    *((2, 3, 7, 9), (1, 17, 5, 5), (1, 1, 4, 30), (2, 64, 33, 8), (0, 2, 6, 7), (3, 16, 1, 6)),
+    *((1, 2, 5, 131), (1, 5, 4, 48)),  # rows of many vectors
+]
 PADDINGS = [0, 1, (2, 1), ((1, 0), (0, 3)), ((0, 4), (4, 0)), ((3, 3), (2, 5))]
 
 
@@ -86,6 +89,30 @@ def test_enlargement_by_hand():
     assert row.tolist() == [[[[0, 0.25, 0.75, 1.25, 1.75, 2]]]]
     row = fastconv.upsample2d(x[:, :, :1, :2], (1, 3), "bilinear", True)
     np.testing.assert_allclose(row, [[[[0, 0.2, 0.4, 0.6, 0.8, 1]]]])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("channels, threads", [(1, 1), (8, 2), (32, 1), (24, 2)])
+def test_results_that_outgrow_the_caches(channels, threads, order, rng):
+    fastconv.set_num_threads(threads)
+    x = integers(rng, (2, channels, 3 * 2**20 // channels // 448 // 2, 448))
+    y = fastconv.upsample2d(in_order(x, order), 2)
+    assert y.nbytes > 2**23
+    assert_same(y, x.repeat(2, axis=2).repeat(2, axis=3), "nearest")
+    dy = y * (1 + np.arange(896, dtype=np.float32) % 2)
+    dx = fastconv.upsample2d_backward(in_order(dy, order), 2)
+    assert_same(dx, 6 * x, "gradient")
+    wide = fastconv.pad2d(in_order(dy, order), 1, "replicate")
+    assert_same(wide, np.pad(dy, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge"), "replicate")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("channels", [1, 5, 40])
+def test_copies_keep_the_sign_of_zero(channels, order, isa):
+    x = in_order(np.full((2, channels, 6, 37), -0.0, np.float32), order)
+    copies = [fastconv.pad2d(x, 2, mode) for mode in MODES[1:]]
+    for y in (*copies, fastconv.upsample2d(x, 3), fastconv.pad2d(x, 1)[..., 1:-1, 1:-1]):
+        assert np.signbit(y).all()
 
 
 def calls(x, order):

@@ -4,17 +4,19 @@
     y[n, c, oh, ow] = sum over taps tw of ow of  ww * row[iw, c],
     row[iw, c]      = sum over taps th of oh of  wh * x[n, c, ih, iw]
 
-divided by the divisors of oh and ow.  Each value is summed in this order, whatever the memory order,
-and by one of two leaves:
+divided by the divisors of oh and ow.  Each value is summed in this order, whatever the memory
+order, and by one of two leaves:
 
-- **Many channels** fill the vectors of ``mix``.  Where few rows meet, it adds those of a pixel as it
-  goes; else they are added first, in one long run, to a row in the thread's scratch, of which the
-  columns are made.  Pixels whose neighbours stay neighbours, as between the borders of a padding,
-  are one long pixel.
+- **Many channels** fill the vectors of ``mix``.  Where few rows meet, it adds those of a pixel as
+  it goes; else they are added first, in one long run, to a row in the thread's scratch, of which
+  the columns are made.  Pixels whose neighbours stay neighbours, as between the borders of a
+  padding, are one long pixel.
 - **Few channels** would leave its vectors empty.  There ``mix_rows`` fills them with neighbouring
-  values, by a table of each lane's places in a row (``axis_map``).  A planar image is so many images
-  of one channel.  Some rows are made at a time, of many small planes if need be: each from a row of
-  x as it lies, or from the sum of several, which ``mix`` leaves in scratch.
+  values, by a table of each lane's places in a row (``axis_map``).  A planar image is so many
+  images of one channel.  Some rows are made at a time, of many small planes if need be: each from a
+  row of x as it lies, or from the sum of several, which ``mix`` leaves in scratch.
+- **Small planes that become a few values** would leave those empty too: a vector of planes is
+  transposed into scratch, where planes are channels, and back from there.
 
 A task is some rows of y, and writes them alone.  A result that outgrows the caches goes past them.
 """
@@ -51,6 +53,8 @@ cdef Py_ssize_t MOST_ROWS = 64
 cdef double FUSED_COST = 1.25
 # Rows that are added pixel by pixel: more would be read in runs too short for memory.
 cdef Py_ssize_t MOST_FUSED = 8
+# Pixels of a plane that is small.
+cdef Py_ssize_t SMALL_PLANE = 256
 # What one costs in multiply-adds: as long as memory takes to bring it.
 cdef double MEMORY_COST = 4
 
@@ -69,7 +73,7 @@ cdef struct Run:
     Py_ssize_t images, C          # a planar image is C images of one channel
     Py_ssize_t planes
     Axis h, w
-    bint divides, dense, fused, streams
+    bint divides, dense, fused, streams, turns
     double fill
     Image x
     char* y                       # dense
@@ -169,7 +173,7 @@ cdef cnp.ndarray resampled(cnp.ndarray x, str name, AxisMap h, AxisMap w, double
     run.fused = <double>h.n_taps * w.n_taps <= FUSED_COST * (
         (<double>h.n_taps + h.n) * w.source + <double>h.n * w.n_taps)
     run.row_bytes = w.source * run.C * run.itemsize
-    run.table, run.block = NULL, 1
+    run.table, run.block, run.turns = NULL, 1, False
     step = run.leaves.vf * run.itemsize
     if run.C <= run.leaves.vf:
         table = w.table(run.C, run.leaves.vf, run.itemsize)
@@ -184,6 +188,13 @@ cdef cnp.ndarray resampled(cnp.ndarray x, str name, AxisMap h, AxisMap w, double
             (SCRATCH_BYTES if h.n_taps > 3 * h.n // 2 else 4 * SCRATCH_BYTES) // run.row_bytes,
             MOST_ROWS), 1)
         aligned = rows.n * run.itemsize % step == 0
+        run.turns = (not channels_last and 2 * w.n <= run.leaves.vf and run.x.sw == 1
+                     and h.source * w.source <= SMALL_PLANE
+                     and 4 * h.n * w.n <= h.source * w.source
+                     and run.x.sh == w.source and run.x.sc == h.source * w.source
+                     and (N == 1 or run.x.sn == run.planes * run.x.sc))
+        if run.turns:
+            run.rows = run.block = run.leaves.vf * h.n
     else:
         aligned = run.C * run.itemsize % step == 0
     bytes = run.itemsize * run.images * run.C * (
@@ -191,6 +202,9 @@ cdef cnp.ndarray resampled(cnp.ndarray x, str name, AxisMap h, AxisMap w, double
     run.streams = bytes >= STREAM_BYTES and aligned and <uintptr_t>run.y % step == 0
     rows.stream = run.streams
     run.sums_bytes = (run.block * run.row_bytes + 63) // 64 * 64
+    if run.turns:
+        # Planes, values and a row of sums, all of a vector of planes.
+        run.sums_bytes = step * (h.source * w.source + h.n * w.n + w.source)
     run.thread_bytes = (
         run.sums_bytes + run.block * (<Py_ssize_t>sizeof(void*) + run.itemsize) + 63) // 64 * 64
     team = team_size(MEMORY_COST * values * run.images * h.n)
@@ -208,7 +222,9 @@ cdef void rows_task(void* context, Py_ssize_t number, int thread) noexcept nogil
     cdef Py_ssize_t end = min(row + run.rows, run.images * run.h.n)
     cdef char* scratch = run.scratch + thread * run.thread_bytes
     while row < end:
-        if run.table != NULL:
+        if run.turns:
+            turned_planes(run, row // run.h.n, min(row + run.block, end) // run.h.n, scratch)
+        elif run.table != NULL:
             thin_rows(run, row, min(row + run.block, end), scratch)
         else:
             one_row(run, row, scratch)
@@ -284,6 +300,24 @@ cdef void thin_rows(
             i, x = 0, image_of(run, row + k)
     # end: k
     run.leaves.mix_rows(&m)
+
+
+cdef void turned_planes(
+    const Run* run, Py_ssize_t first, Py_ssize_t last, char* scratch
+) noexcept nogil:
+    """All rows of some small planes, which become the channels of one image."""
+    cdef Run turned = run[0]
+    cdef Py_ssize_t i, size = run.itemsize, count = last - first
+    cdef Py_ssize_t pixels = run.h.source * run.w.source, values = run.h.n * run.w.n
+    turned.C, turned.planes, turned.streams = count, 1, False
+    turned.x.data, turned.x.sw, turned.x.sh = scratch, count, run.w.source * count
+    turned.y = scratch + pixels * count * size
+    run.leaves.transpose(scratch, count, NULL, run.x.data + first * pixels * size, pixels, count,
+                         pixels)
+    for i in range(run.h.n):
+        one_row(&turned, i, turned.y + values * count * size)
+    run.leaves.transpose(run.y + first * values * size, values, NULL, turned.y, count, values,
+                         count)
 
 
 cdef void one_row(const Run* run, Py_ssize_t row, char* scratch) noexcept nogil:
