@@ -16,6 +16,7 @@ SIZES = [
     (128, 10, 1),
     (33, 1, 65),
     (2, 5000, 3),
+    *((n, 2100, 300) for n in (1, 2, 3)),  # several runs of inputs, and blocks of their sums
     (300, 600, 270),  # several blocks of samples, inputs, outputs, and of every sum
     *zip(TILE_EDGES, TILE_EDGES[9:] + TILE_EDGES[:9], TILE_EDGES[4:] + TILE_EDGES[:4], strict=True),
     *zip(PRIMES, PRIMES[3:] + PRIMES[:3], PRIMES[7:] + PRIMES[:7], strict=True),

@@ -8,7 +8,8 @@
 A dense kernel is large and used once for each sample, so that a packed copy of it in memory would
 cost as much as it saves.  Forward there is none.  In the gradients a task packs a block of lanes by
 steps of the sum into its own scratch, where it stays in the second cache while the rows pass by.
-With few rows the block is not even packed.  While a block is used, the next one is asked for.
+With few rows the block is not even packed.  While a block is used, the next one is asked for.  A row
+or two are sums of long runs of b, which memory brings sooner than short ones     (leaf ``mix``).
 
 Sums are cut into blocks of fixed length and added in their order: a sample's bits depend neither on
 its batch nor on the threads.
@@ -18,7 +19,7 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
 from fastconv._core.caches cimport L3_BYTES
-from fastconv._core.isa cimport FC_MAX_MR, fc_dots, fc_leaves, fc_tile, leaves
+from fastconv._core.isa cimport FC_MAX_MR, fc_dots, fc_leaves, fc_mix, fc_tile, leaves
 from fastconv._core.memory cimport Block, take
 from fastconv._core.threads cimport interrupted, parallel_for, team_size
 
@@ -31,6 +32,8 @@ cdef enum:
     ROWS = 128
 # Lanes are cut into so many tasks, but not into narrower ones.
 cdef Py_ssize_t TASKS = 16, FEWEST_LANES = 128
+# So many rows are sums of runs, of so many bytes where there are enough.
+cdef Py_ssize_t FEW_ROWS = 2, RUN_BYTES = 8192
 # Between rows (or steps) of the packed operand, beside their elements: they shall not meet in few
 # sets of the first cache.
 cdef enum:
@@ -124,6 +127,9 @@ cdef int product(
     run.a, run.b, run.c, run.transposed = a, b, c, transposed
     run.rows, run.lanes, run.n = rows, lanes, n
     run.a_row = rows if transposed else n
+    team = team_size(<double>rows * lanes * n)
+    if rows <= FEW_ROWS and not transposed:
+        return sums_of_runs(&run, team)
     run.pack = rows > run.leaves.max_mr[3] or lanes % vf != 0
     tile = run.tile = 2 * vf if run.pack else 4 * vf
     run.width = min(max(lanes * row_blocks // TASKS, FEWEST_LANES), LANES)
@@ -132,12 +138,61 @@ cdef int product(
     run.stream = n <= STEPS and 4.0 * rows * lanes * itemsize >= L3_BYTES and (
         lanes % vf == 0 and <uintptr_t>c % (vf * itemsize) == 0)
     run.thread_bytes = (STEPS * run.width + STEPS * ROWS + STEPS * APART) * itemsize
-    team = team_size(<double>rows * lanes * n)
     block = take(team * run.thread_bytes)
     run.scratch = block.data
     with nogil:
         parallel_for(row_blocks * run.lane_blocks, team, product_task, &run)
     return 0
+
+
+cdef int sums_of_runs(Product* run, int team) except -1:
+    """The sums of `product_task`, block by block of their steps, which are then added in order."""
+    cdef Py_ssize_t blocks = (run.n + STEPS - 1) // STEPS
+    run.width = RUN_BYTES // run.itemsize
+    run.lane_blocks = (run.lanes + run.width - 1) // run.width
+    cdef Block block = take((blocks - 1) * run.rows * run.lanes * run.itemsize)
+    run.scratch = block.data
+    with nogil:
+        parallel_for(blocks * run.lane_blocks, team, runs_task, run)
+        if blocks > 1:
+            parallel_for(run.lane_blocks, team, add_task, run)
+    return 0
+
+
+cdef char* part_of(const Product* run, Py_ssize_t part, Py_ssize_t r, Py_ssize_t l0) noexcept nogil:
+    """Where a block of steps leaves lanes of a row."""
+    cdef char* at = run.c if part == 0 else (
+        run.scratch + (part - 1) * run.rows * run.lanes * run.itemsize)
+    return at + (r * run.lanes + l0) * run.itemsize
+
+
+cdef void runs_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
+    cdef Product* run = <Product*>context
+    cdef Py_ssize_t part = task // run.lane_blocks, l0 = task % run.lane_blocks * run.width
+    cdef Py_ssize_t k = part * STEPS, r
+    cdef Py_ssize_t index[STEPS]
+    cdef Py_ssize_t start[2]
+    cdef fc_mix m
+    memset(&m, 0, sizeof(fc_mix))
+    for r in range(STEPS):
+        index[r] = r
+    start[0], start[1] = 0, min(STEPS, run.n - k)
+    m.start, m.index = start, index
+    m.n, m.channels, m.pitch = 1, min(run.width, run.lanes - l0), run.lanes
+    m.x = run.b + (k * run.lanes + l0) * run.itemsize
+    for r in range(run.rows):
+        m.weight = run.a + (r * run.a_row + k) * run.itemsize
+        m.y = part_of(run, part, r, l0)
+        run.leaves.mix(&m)
+
+
+cdef void add_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
+    cdef Product* run = <Product*>context
+    cdef Py_ssize_t l0 = task * run.width, part, r
+    for r in range(run.rows):
+        for part in range(1, (run.n + STEPS - 1) // STEPS):
+            run.leaves.add(part_of(run, 0, r, l0), part_of(run, part, r, l0),
+                           min(run.width, run.lanes - l0))
 
 
 cdef void product_task(void* context, Py_ssize_t task, int thread) noexcept nogil:

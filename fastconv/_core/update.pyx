@@ -18,8 +18,8 @@ from fastconv._core.threads cimport parallel_for, team_size
 
 cnp.import_array()
 
-# Elements of a task, and what one costs in multiply-adds: as long as memory takes to bring it, or its
-# root and quotient take.
+# Elements of a task, and what one costs in multiply-adds: as long as memory takes to bring it, or
+# its root and quotient take.
 cdef Py_ssize_t RUN = 16384
 cdef double MEMORY_COST = 10, ROOT_COST = 20, SQUARE_COST = 2
 
