@@ -1,8 +1,7 @@
 # cython: language_level=3, cdivision=True
 """The doors of dense layers; ``matrix`` has their loop nests.
 
-The kernel gradient of a single sample, an outer product, has no sum at all.  The gradient of the
-bias is that of a convolution over images of one pixel.
+The kernel gradient of a single sample, an outer product, has no sum at all.
 """
 
 cimport numpy as cnp
@@ -11,18 +10,12 @@ from fastconv.arguments import boolean
 
 from fastconv._core.arguments cimport (
     array, c_destination, check_bias, contiguous, finish, float_type, is_relu, shape_text)
-from fastconv._core.conv cimport conv2d_backward_bias
 from fastconv._core.isa cimport fc_leaves, leaves
-from fastconv._core.matrix cimport product, products_of_rows
+from fastconv._core.matrix cimport product, products_of_rows, sums_of_columns
 from fastconv._core.memory cimport new_array
 from fastconv._core.threads cimport parallel_for, team_size
 
 cnp.import_array()
-
-
-cdef cnp.ndarray samples(cnp.ndarray value):
-    """A contiguous (N, features) array as N images of one pixel."""
-    return (<object>value).reshape(value.shape[0], value.shape[1], 1, 1)
 
 
 cdef cnp.ndarray matrix(object value, str name, str letters):
@@ -67,7 +60,7 @@ def dense_backward(dy_, x_, kernel_, need_dx):
     cdef cnp.ndarray x = matrix(x_, "x", "N, in_features")
     cdef cnp.ndarray kernel = matrix(kernel_, "kernel", "out_features, in_features")
     cdef cnp.ndarray dx = None
-    cdef cnp.ndarray dkernel
+    cdef cnp.ndarray dkernel, dbias
     cdef int typenum
     boolean("need_dx", need_dx)
     check_features(x, kernel, "x")
@@ -81,9 +74,13 @@ def dense_backward(dy_, x_, kernel_, need_dx):
     dkernel = new_array(2, <const Py_ssize_t*>kernel.shape, itemsize, False)
     dy, x = contiguous(dy, typenum), contiguous(x, typenum)
     N, inputs, outputs = x.shape[0], x.shape[1], kernel.shape[0]
+    dbias = new_array(1, &outputs, itemsize, False)
     if N == 0:
         dkernel.fill(0)
+        dbias.fill(0)
     else:
+        sums_of_columns(<const char*>cnp.PyArray_DATA(dy), <char*>cnp.PyArray_DATA(dbias),
+                        outputs, N, itemsize)
         if need_dx:
             kernel = contiguous(kernel, typenum)
             product(<const char*>cnp.PyArray_DATA(dy), False,
@@ -95,7 +92,7 @@ def dense_backward(dy_, x_, kernel_, need_dx):
             product(<const char*>cnp.PyArray_DATA(dy), True,
                     <const char*>cnp.PyArray_DATA(x), <char*>cnp.PyArray_DATA(dkernel),
                     outputs, inputs, N, itemsize)
-    return dx, dkernel, conv2d_backward_bias(samples(dy))
+    return dx, dkernel, dbias
 
 
 cdef struct Outer:

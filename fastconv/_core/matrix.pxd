@@ -6,3 +6,5 @@ cdef int product(
     const char* a, bint transposed, const char* b, char* c,
     Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t n, int itemsize
 ) except -1
+cdef int sums_of_columns(
+    const char* b, char* c, Py_ssize_t lanes, Py_ssize_t n, int itemsize) except -1

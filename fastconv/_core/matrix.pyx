@@ -27,13 +27,15 @@ from fastconv._core.threads cimport interrupted, parallel_for, team_size
 cdef Py_ssize_t DOT_STEPS = 1024, DOT_ROWS = 256, DOT_OUTPUTS = 32
 # Of the others: steps and lanes that are packed at a time, and rows of a task.
 cdef enum:
-    STEPS = 128
-    LANES = 512
-    ROWS = 128
+    STEPS = 256
+    LANES = 256
+    ROWS = 256
 # Lanes are cut into so many tasks, but not into narrower ones.
 cdef Py_ssize_t TASKS = 16, FEWEST_LANES = 128
 # So many rows are sums of runs, of so many bytes where there are enough.
 cdef Py_ssize_t FEW_ROWS = 2, RUN_BYTES = 8192
+# What an element of a sum of columns costs in multiply-adds: as long as memory takes to bring it.
+cdef double COLUMN_COST = 4
 # Between rows (or steps) of the packed operand, beside their elements: they shall not meet in few
 # sets of the first cache.
 cdef enum:
@@ -106,7 +108,6 @@ cdef struct Product:
     Py_ssize_t rows, lanes, n
     Py_ssize_t width              # lanes of a task
     Py_ssize_t lane_blocks
-    Py_ssize_t tile               # lanes of a tile
     bint pack                     # b
     bint stream
     char* scratch
@@ -131,7 +132,7 @@ cdef int product(
     if rows <= FEW_ROWS and not transposed:
         return sums_of_runs(&run, team)
     run.pack = rows > run.leaves.max_mr[3] or lanes % vf != 0
-    tile = run.tile = 2 * vf if run.pack else 4 * vf
+    tile = 4 * vf
     run.width = min(max(lanes * row_blocks // TASKS, FEWEST_LANES), LANES)
     run.width = (run.width + tile - 1) // tile * tile
     run.lane_blocks = (lanes + run.width - 1) // run.width
@@ -143,6 +144,17 @@ cdef int product(
     with nogil:
         parallel_for(row_blocks * run.lane_blocks, team, product_task, &run)
     return 0
+
+
+cdef int sums_of_columns(
+    const char* b, char* c, Py_ssize_t lanes, Py_ssize_t n, int itemsize
+) except -1:
+    """c[l] = sum over k of b[k, l]: a product with ones."""
+    cdef Product run
+    run.leaves, run.itemsize = leaves(itemsize), itemsize
+    run.a, run.b, run.c, run.a_row = NULL, b, c, 0
+    run.rows, run.lanes, run.n = 1, lanes, n
+    return sums_of_runs(&run, team_size(COLUMN_COST * lanes * n))
 
 
 cdef int sums_of_runs(Product* run, int team) except -1:
@@ -172,16 +184,23 @@ cdef void runs_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
     cdef Py_ssize_t k = part * STEPS, r
     cdef Py_ssize_t index[STEPS]
     cdef Py_ssize_t start[2]
+    cdef double ones[STEPS]
     cdef fc_mix m
     memset(&m, 0, sizeof(fc_mix))
     for r in range(STEPS):
         index[r] = r
+        if run.itemsize == 4:
+            (<float*>ones)[r] = 1
+        else:
+            ones[r] = 1
     start[0], start[1] = 0, min(STEPS, run.n - k)
     m.start, m.index = start, index
     m.n, m.channels, m.pitch = 1, min(run.width, run.lanes - l0), run.lanes
     m.x = run.b + (k * run.lanes + l0) * run.itemsize
     for r in range(run.rows):
-        m.weight = run.a + (r * run.a_row + k) * run.itemsize
+        m.weight = ones
+        if run.a != NULL:
+            m.weight = run.a + (r * run.a_row + k) * run.itemsize
         m.y = part_of(run, part, r, l0)
         run.leaves.mix(&m)
 
@@ -198,9 +217,9 @@ cdef void add_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
 cdef void product_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
     cdef Product* run = <Product*>context
     cdef Py_ssize_t l0 = task % run.lane_blocks * run.width, size = run.itemsize
-    cdef Py_ssize_t r0 = task // run.lane_blocks * ROWS, tile = run.tile
+    cdef Py_ssize_t r0 = task // run.lane_blocks * ROWS, tile = 4 * run.leaves.vf
     cdef Py_ssize_t rows = min(ROWS, run.rows - r0), width = min(run.width, run.lanes - l0)
-    cdef Py_ssize_t most = run.leaves.max_mr[1 if run.pack else 3]
+    cdef Py_ssize_t most = run.leaves.max_mr[3]
     cdef Py_ssize_t tiles = (rows + most - 1) // most
     cdef Py_ssize_t calls = tiles * ((width + tile - 1) // tile)
     cdef Py_ssize_t i, mr, r, at, k = 0, steps, asked, share, a_row, a_k
@@ -282,7 +301,7 @@ cdef void pack_lanes(
     char* panel
 ) noexcept nogil:
     """Steps of a block of lanes: tile after tile, each step a row of it."""
-    cdef Py_ssize_t size = run.itemsize, tile = run.tile, k, at, count
+    cdef Py_ssize_t size = run.itemsize, tile = 4 * run.leaves.vf, k, at, count
     cdef const char* row
     for k in range(steps):
         row = run.b + ((k0 + k) * run.lanes + l0) * size
