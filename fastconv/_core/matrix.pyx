@@ -30,8 +30,8 @@ cdef enum:
     STEPS = 256
     LANES = 256
     ROWS = 256
-# Lanes are cut into so many tasks, but not into narrower ones.
-cdef Py_ssize_t TASKS = 16, FEWEST_LANES = 128
+# Lanes are cut into so many tasks, but not into narrower ones; half as wide where these were few.
+cdef Py_ssize_t TASKS = 16, FEWEST_TASKS = 8, FEWEST_LANES = 128
 # So many rows are sums of runs, of so many bytes where there are enough.
 cdef Py_ssize_t FEW_ROWS = 2, RUN_BYTES = 8192
 # What an element of a sum of columns costs in multiply-adds: as long as memory takes to bring it.
@@ -134,6 +134,8 @@ cdef int product(
     run.pack = rows > run.leaves.max_mr[3] or lanes % vf != 0
     tile = 4 * vf
     run.width = min(max(lanes * row_blocks // TASKS, FEWEST_LANES), LANES)
+    if lanes * row_blocks < FEWEST_TASKS * FEWEST_LANES:
+        run.width = FEWEST_LANES // 2
     run.width = (run.width + tile - 1) // tile * tile
     run.lane_blocks = (lanes + run.width - 1) // run.width
     run.stream = n <= STEPS and 4.0 * rows * lanes * itemsize >= L3_BYTES and (
