@@ -204,7 +204,7 @@ cdef dict describe_kernel_gradient(const KernelPlan* p):
     cdef Count count
     count.calls = count.fmas = count.step_cycles = count.call_cycles = count.rows = 0
     cdef Py_ssize_t block, tile, rows, kh, kw
-    cdef double pixel_blocks = <double>p.n_images * p.n_rows * p.n_columns
+    cdef double pixel_blocks = <double>p.n_blocks
     cdef double calls = pixel_blocks, steps = <double>p.N * p.h.n * p.w.n
     cdef int nr
     if p.by_taps and not p.padded:

@@ -86,14 +86,8 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
     lanes0, lanes1 = split * p.split, min((split + 1) * p.split, p.n_lanes)
     partial = run.partials + (chunk * partial_size(&p.partials)
                               + g * p.partials.rows * p.V * p.vf) * size
-    for at in range(chunk * p.chunk, min((chunk + 1) * p.chunk,
-                                         p.n_images * p.n_rows * p.n_columns)):
-        pixels.j0 = at % p.n_columns * p.columns
-        pixels.j1 = min(pixels.j0 + p.columns, p.w.n)
-        pixels.i0 = at // p.n_columns % p.n_rows * p.rows
-        pixels.i1 = min(pixels.i0 + p.rows, p.h.n)
-        pixels.n0 = at // (p.n_columns * p.n_rows) * p.images
-        pixels.n1 = min(pixels.n0 + p.images, p.N)
+    for at in range(chunk * p.chunk, min((chunk + 1) * p.chunk, p.n_blocks)):
+        pixels = block_at(p, at)
         last = p.packs_last and reaches_end(p, &pixels)
         if p.lanewise and (p.packs_x or last):
             # The nest adds a lane's channel.
@@ -130,8 +124,8 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
         for block in range(lanes0, lanes1):
             if interrupted():
                 return
-            sum_block(run, &pixels, block - lanes0, lanes1 - lanes0, &p.lanes[block], part, &x, &dy,
-                      partial, at > chunk * p.chunk)
+            sum_block(run, &pixels, at, block - lanes0, lanes1 - lanes0, &p.lanes[block], part,
+                      &x, &dy, partial, at > chunk * p.chunk)
     # end: at
 
 
@@ -155,47 +149,70 @@ cdef inline Py_ssize_t whole_lanes(
     return (last.v0 + last.nr) * p.vf - p.lanes[block0].c0
 
 
-cdef void ask_ahead(
-    const Run* run, const Block* pixels, Py_ssize_t share, Py_ssize_t shares
+cdef Block block_at(const KernelPlan* p, Py_ssize_t at) noexcept nogil:
+    """The pixels of one block of all."""
+    cdef Block pixels
+    pixels.j0 = at % p.n_columns * p.columns
+    pixels.j1 = min(pixels.j0 + p.columns, p.w.n)
+    pixels.i0 = at // p.n_columns % p.n_rows * p.rows
+    pixels.i1 = min(pixels.i0 + p.rows, p.h.n)
+    pixels.n0 = at // (p.n_columns * p.n_rows) * p.images
+    pixels.n1 = min(pixels.n0 + p.images, p.N)
+    return pixels
+
+
+cdef void ask_for(
+    const Run* run, const Block* seen, const Block* pixels, Py_ssize_t share, Py_ssize_t shares
 ) noexcept nogil:
-    """Ask for a share of what lies behind a block's pixels, which the next block will read."""
+    """Ask for a share of what a block reads, but for what the block before it has seen."""
     cdef const KernelPlan* p = run.p
-    cdef Py_ssize_t rows = pixels.i1 - pixels.i0, columns = pixels.j1 - pixels.j0
+    cdef Py_ssize_t row0, row1
     if p.n_columns > 1:     # a 1x1 kernel's pixels are one row
-        ask(p, run.x, pixels.n0, pixels.j1 * run.x.sw, columns * run.x.sw,
-            p.w.source * run.x.sw, share, shares)
-        ask(p, run.dy, pixels.n0, pixels.j1 * run.dy.sw, columns * run.dy.sw, p.w.n * run.dy.sw,
-            share, shares)
+        ask(p, run.x, pixels, pixels.j0 * run.x.sw, pixels.j1 * run.x.sw, share, shares)
+        ask(p, run.dy, pixels, pixels.j0 * run.dy.sw, pixels.j1 * run.dy.sw, share, shares)
         return
-    ask(p, run.x, pixels.n0, (pixels.i1 * p.h.stride + p.h.offset
-                              + (p.KH - 1) * p.h.offset_step) * run.x.sh,
-        rows * p.h.stride * run.x.sh, p.h.source * run.x.sh, share, shares)
-    ask(p, run.dy, pixels.n0, pixels.i1 * run.dy.sh, rows * run.dy.sh, p.h.n * run.dy.sh, share,
-        shares)
+    row0 = max(pixels.i0 * p.h.stride + p.h.offset, 0)
+    if seen.n0 == pixels.n0:
+        row0 = max(row0, rows_end(p, seen))
+    row1 = min(rows_end(p, pixels), p.h.source)
+    ask(p, run.x, pixels, row0 * run.x.sh, row1 * run.x.sh, share, shares)
+    ask(p, run.dy, pixels, pixels.i0 * run.dy.sh, pixels.i1 * run.dy.sh, share, shares)
+
+
+cdef inline Py_ssize_t rows_end(const KernelPlan* p, const Block* pixels) noexcept nogil:
+    """One past the last row of x that a block's taps see, in the image or behind it."""
+    return ((pixels.i1 - 1) * p.h.stride + p.h.offset + (p.KH - 1) * p.h.offset_step) + 1
 
 
 cdef void ask(
-    const KernelPlan* p, const Image* image, Py_ssize_t n, Py_ssize_t begin, Py_ssize_t length,
-    Py_ssize_t end, Py_ssize_t share, Py_ssize_t shares
+    const KernelPlan* p, const Image* image, const Block* pixels, Py_ssize_t begin, Py_ssize_t end,
+    Py_ssize_t share, Py_ssize_t shares
 ) noexcept nogil:
-    """Ask for a share of `length` elements of image n, from `begin` on, that ends with `end`."""
-    cdef Py_ssize_t first = max(begin, 0)
-    cdef Py_ssize_t bytes = max(min(begin + length, end) - first, 0) * p.itemsize // shares
-    p.leaves.prefetch(image.data + (n * image.sn + first) * p.itemsize + share * bytes, bytes)
+    """Ask for a share of the elements [begin, end) of a block's images; of several, of all between
+    the first and the last."""
+    cdef Py_ssize_t bytes
+    begin += pixels.n0 * image.sn
+    end += (pixels.n1 - 1) * image.sn
+    bytes = (end - begin) * p.itemsize // shares
+    p.leaves.prefetch(image.data + begin * p.itemsize + share * bytes, bytes)
 
 
 cdef void sum_block(
-    const Run* run, const Block* pixels, Py_ssize_t block, Py_ssize_t blocks, const Lanes* lanes,
-    Py_ssize_t part, const Image* x, const Image* dy, char* partial, bint accumulate
+    const Run* run, const Block* pixels, Py_ssize_t at, Py_ssize_t block, Py_ssize_t blocks,
+    const Lanes* lanes, Py_ssize_t part, const Image* x, const Image* dy, char* partial,
+    bint accumulate
 ) noexcept nogil:
-    """All units of a task over one block of pixels, for one of so many blocks of lanes."""
+    """All units of a task over block `at` of pixels, for one of so many blocks of lanes."""
     cdef const KernelPlan* p = run.p
     cdef Py_ssize_t unit, first, rows, tap, unit0 = part * p.units
     cdef Py_ssize_t units = min(p.units, p.n_units - unit0)
     cdef Py_ssize_t taps_of_unit = 1 if p.by_taps else p.KH * p.KW
     cdef Box seen
-    cdef Block inside
+    cdef Block inside, next_pixels
+    cdef bint asks = p.asks and at + 1 < p.n_blocks
     cdef fc_tile t
+    if asks:
+        next_pixels = block_at(p, at + 1)
     t.a_t, t.a_u, t.a_k = x.sn, p.h.stride * x.sh, p.w.stride * x.sw
     t.b_t, t.b_u, t.b_k = dy.sn, dy.sh, dy.sw
     if p.swapped:
@@ -206,8 +223,8 @@ cdef void sum_block(
     for unit in range(unit0, unit0 + units):
         if unit % ASK_UNITS == ASK_UNITS - 1 and interrupted():
             return
-        if p.asks:
-            ask_ahead(run, pixels, block * units + unit - unit0, blocks * units)
+        if asks:
+            ask_for(run, pixels, &next_pixels, block * units + unit - unit0, blocks * units)
         first = unit // taps_of_unit * p.tile_rows
         rows = min(p.tile_rows, p.unit_rows - first)
         t.accumulate = accumulate

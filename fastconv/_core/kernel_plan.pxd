@@ -25,7 +25,7 @@ cdef struct KernelPlan:
     Py_ssize_t unit_rows, tile_rows, n_tiles, n_units    # a unit: one tile's rows of one tap
     Py_ssize_t units, n_parts    # units per task
     Py_ssize_t images, rows, columns         # extent of a block of pixels
-    Py_ssize_t n_images, n_rows, n_columns
+    Py_ssize_t n_images, n_rows, n_columns, n_blocks
     Py_ssize_t chunk, n_chunks   # blocks per chunk; each chunk sums into its own partial kernel
     Py_ssize_t n_tasks
     Partials partials

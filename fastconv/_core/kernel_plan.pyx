@@ -148,7 +148,8 @@ cdef KernelGradientPlan make_kernel_plan(
         p.images = min(p.images, max(N, 1))
     p.n_images, p.n_rows = ceil_div(N, p.images), ceil_div(OH, p.rows)
     p.n_columns = ceil_div(OW, p.columns)
-    blocks = max(p.n_images * p.n_rows * p.n_columns, 1)
+    p.n_blocks = p.n_images * p.n_rows * p.n_columns
+    blocks = max(p.n_blocks, 1)
 
     # Tasks: lanes and groups first, then chunks of pixels, then units.
     if p.swapped:
