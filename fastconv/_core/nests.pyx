@@ -21,6 +21,8 @@ from fastconv._core.plan cimport (
     cheapest_leaves, lanewise_leaves, max_taps, may_share_vectors, shared_cycles, table, valid_rows)
 from fastconv._core.planes cimport correlate_planes, cycles_by_pixels, plan_planes
 
+# So many rows that it does not matter how the last of them are cut.
+cdef Py_ssize_t MANY_ROWS = 1024
 # Cycles of a step of groups that share vectors: it loads, or hands on, a vector of its own.  And of
 # a pixel: there are more calls for it.
 cdef double SHARED_STEP = 1.25
@@ -72,7 +74,7 @@ cdef CorrelationPlan make_plan(
     depth = max(p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
     # The rows of a 1x1 kernel may be the whole batch, which its leaves must not follow from.
     p.leaves = cheapest_leaves(
-        leaves, p.CO, 0 if g.KH * g.KW == 1 else p.w[0].n, depth, run, 0.95)
+        leaves, p.CO, MANY_ROWS if g.KH * g.KW == 1 else p.w[0].n, depth, run, 0.95)
     p.vf = p.leaves.vf
     p.V = ceil_div(p.CO, p.vf)
     width = best_width(p.leaves, p.V, p.w[0].n, depth, run, True, True, &by_channels)

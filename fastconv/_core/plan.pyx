@@ -77,7 +77,7 @@ cdef double tile_cycles(
     cdef double fma = vector_cycles(leaves)
     cdef double loads = (nr if aligned else 2 * nr) * fma + 0.6 * mr
     return (max(max(mr * nr * fma, 4.0), loads) + 0.2 * nr * fma + 0.05 * mr
-            + 0.5 * max(mr - 8, 0))
+            + 0.1 * max(mr - 8, 0))
 
 
 cdef double call_cycles(

@@ -38,14 +38,14 @@ FC_INLINE FC_N(ivec) FC_N(lane_numbers)(void)
 }
 
 /* The first `lanes` lanes of a vector, 0 < lanes < VF: nothing past them is read or written.  The
- * other lanes of what is loaded are 0.  A loop where the processor has no instruction for it, which is
- * not worth a copy in each tile. */
+ * other lanes of what is loaded are 0.  Where that is not one instruction, it is not worth a copy in
+ * each tile. */
 #if FC_X86_64 && FC_VBYTES > 16
-#define FC_PART FC_INLINE
+FC_INLINE
 #else
-#define FC_PART static FC_NOINLINE
+static FC_NOINLINE
 #endif
-FC_PART V FC_N(load_part)(const T *p, ptrdiff_t lanes)
+V FC_N(load_part)(const T *p, ptrdiff_t lanes)
 {
 #if FC_X86_64 && FC_VBYTES == 64
     V x;
@@ -70,34 +70,40 @@ FC_PART V FC_N(load_part)(const T *p, ptrdiff_t lanes)
 #endif
 }
 
-FC_PART void FC_N(store_part)(T *p, V x, ptrdiff_t lanes)
-{
 #if FC_X86_64 && FC_VBYTES == 64
+FC_INLINE void FC_N(store_part)(T *p, V x, ptrdiff_t lanes)
+{
     const uint16_t mask = (uint16_t)((1u << lanes) - 1);
     if (sizeof(T) == 4)
         __asm__ volatile("vmovups %1, (%0)%{%2%}" : : "r"(p), "v"(x), "Yk"(mask) : "memory");
     else
         __asm__ volatile("vmovupd %1, (%0)%{%2%}" : : "r"(p), "v"(x), "Yk"(mask) : "memory");
-#elif FC_X86_64 && FC_VBYTES == 32
-    const FC_N(ivec) mask = FC_N(lane_numbers)() < (I)lanes;
-    if (sizeof(T) == 4)
-        __asm__ volatile("vmaskmovps %1, %2, (%0)" : : "r"(p), "x"(x), "x"(mask) : "memory");
-    else
-        __asm__ volatile("vmaskmovpd %1, %2, (%0)" : : "r"(p), "x"(x), "x"(mask) : "memory");
+}
 #else
+/* Two stores that overlap: AVX2's masked store takes some processors a dozen cycles. */
+static FC_NOINLINE void FC_N(store_part)(T *p, V x, ptrdiff_t lanes)
+{
     T part[VF];
     FC_N(store)(part, x);
-    for (ptrdiff_t l = 0; l < lanes; l++) p[l] = part[l];
-#endif
+    char *to = (char *)p, *from = (char *)part;
+    const ptrdiff_t bytes = lanes * (ptrdiff_t)sizeof(T);
+    if (bytes >= 16) {
+        __builtin_memcpy(to, from, 16);
+        __builtin_memcpy(to + bytes - 16, from + bytes - 16, 16);
+    } else if (bytes >= 8) {
+        __builtin_memcpy(to, from, 8);
+        __builtin_memcpy(to + bytes - 8, from + bytes - 8, 8);
+    } else {
+        *p = part[0];
+    }
 }
+#endif
 
 /* `lanes` lanes, or all with the constant `whole`. */
 FC_INLINE V FC_N(load_lanes)(const T *p, ptrdiff_t lanes, const int whole)
 {
     return whole ? FC_N(load)(p) : FC_N(load_part)(p, lanes);
 }
-
-#undef FC_PART
 
 static void FC_N(fence)(void)
 {
