@@ -191,7 +191,7 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
         for block in range(task.lanes0, task.lanes1):
             if block > task.lanes0 and interrupted():
                 return
-            if p.asks and not packs and ci_index == 0:
+            if p.asks and p.G == 1 and not packs and ci_index == 0:
                 ask_ahead(run, &task, block - task.lanes0, task.lanes1 - task.lanes0)
             lanes = &p.lanes[block]
             panel = run.packed + (task.g * p.V + lanes.v0) * p.vf * p.CI * p.KH * p.KW * size
