@@ -28,10 +28,10 @@ from libc.string cimport memcpy
 from fastconv._core.arguments cimport (
     array, float_type, image, image_array, is_channels_last, shape_text)
 from fastconv._core.axis_map cimport AxisMap, RowTable
+from fastconv._core.caches cimport L3_BYTES
 from fastconv._core.isa cimport fc_leaves, fc_mix, fc_mix_rows, leaves
 from fastconv._core.memory cimport Block, new_array, take
 from fastconv._core.pack cimport Image
-from fastconv._core.plan cimport STREAM_BYTES
 from fastconv._core.threads cimport parallel_for, team_size
 
 import numpy as np
@@ -40,6 +40,11 @@ cnp.import_array()
 
 # Values that a task adds: some microseconds.
 cdef Py_ssize_t TASK_VALUES = 32768
+# Of the last cache, what a call must move for its result to go past it: more than in the loop
+# nests, since a pass over memory leaves more of it there for whoever comes next.
+cdef double STREAM_SHARE = 0.45
+# A task that streams waits at its end for memory: it is as long as so many.
+cdef Py_ssize_t STREAMED_TASKS = 4
 # Rows and columns of which tables are made unasked.
 cdef double SMALL_TABLES = 1 << 20
 # No memory holds so many, and products of sizes stay below 2**63.
@@ -199,8 +204,10 @@ cdef cnp.ndarray resampled(cnp.ndarray x, str name, AxisMap h, AxisMap w, double
         aligned = run.C * run.itemsize % step == 0
     bytes = run.itemsize * run.images * run.C * (
         <double>h.source * w.source + <double>h.n * w.n)
-    run.streams = bytes >= STREAM_BYTES and aligned and <uintptr_t>run.y % step == 0
+    run.streams = bytes >= STREAM_SHARE * L3_BYTES and aligned and <uintptr_t>run.y % step == 0
     rows.stream = run.streams
+    if run.streams:
+        run.rows *= STREAMED_TASKS
     run.sums_bytes = (run.block * run.row_bytes + 63) // 64 * 64
     if run.turns:
         # Planes, values and a row of sums, all of a vector of planes.

@@ -40,7 +40,7 @@ ctypedef fused real:
 # Values of dx that a task writes, lanes without a channel among them: some microseconds.
 cdef Py_ssize_t TASK_VALUES = 32768
 # Taps of an image that are followed before its next channel's.
-cdef Py_ssize_t BLOCK_TAPS = 8192
+cdef Py_ssize_t BLOCK_TAPS = 4096
 
 
 # ---- gradient from places in the plane ---------------------------------------------------------
@@ -136,6 +136,8 @@ cdef struct TapGradient:
     char* scratch                 # per thread: dx rows, dy rows, y rows; empty when channels-last
     Py_ssize_t dx_scratch, dy_scratch, thread_bytes
     Py_ssize_t whole[4]           # rows, and columns, of windows that see all of their taps
+    Py_ssize_t block_rows         # of windows whose taps are followed before the next channel's
+    Py_ssize_t* first             # pixels of such windows, from the first one's on
     Py_ssize_t place[256]         # from a window's first pixel to that of a tap, in dx
     int16_t tap_row[256]          # of the window; of what is no tap, none that there is
     int16_t tap_column[256]
@@ -169,10 +171,7 @@ def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dil
     if taps.dtype != wanted:
         raise TypeError(f"taps: expected a {wanted.__name__} array for windows of {size!r}, "
                         f"got dtype {taps.dtype}")
-    if y is None:
-        typenum = float_type([dy], ["dy"])
-    else:
-        typenum = float_type([dy, y], ["dy", "y"])
+    typenum = float_type([dy], ["dy"]) if y is None else float_type([dy, y], ["dy", "y"])
     if k.KH * k.KW > MOST_TAPS:
         return places_backward(dy, taps, input_shape, &k, y)
     run.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
@@ -194,22 +193,24 @@ def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dil
     run.rows = min(max(TASK_VALUES // (lanes * run.w.source), 1), run.h.source)
     run.rows = (run.rows + k.sh - 1) // k.sh * k.sh
     run.n_rows = (run.h.source + run.rows - 1) // run.rows
-    run.dx_scratch = run.dy_scratch = run.thread_bytes = 0
+    # Windows that rows of dx may meet.
+    seen = min((run.rows + (k.KH - 1) * k.dh) // k.sh + 2, run.h.n)
+    run.dx_scratch, run.dy_scratch = run.rows * run.w.source * run.C, seen * run.w.n * run.C
+    run.thread_bytes = 0
     if run.planar and not few:
-        # Windows that rows of dx may meet.
-        seen = min((run.rows + (k.KH - 1) * k.dh) // k.sh + 2, run.h.n)
-        run.dx_scratch = run.rows * run.w.source * run.C
-        run.dy_scratch = seen * run.w.n * run.C
         run.thread_bytes = ((run.dx_scratch + 2 * run.dy_scratch) * run.itemsize + 127) // 64 * 64
     run.bad = -1
     team = team_size(8.0 * run.N * lanes * shape[2] * shape[3])
-    tables = (3 * run.w.source + 1 + 2 * run.w.n * k.KW) * sizeof(Py_ssize_t)
+    run.block_rows = min(max(BLOCK_TAPS // (run.w.n * run.C), 1), run.h.n)
+    tables = 3 * run.w.source + 1 + 2 * run.w.n * k.KW
+    tables = (tables + run.block_rows * run.w.n) * <Py_ssize_t>sizeof(Py_ssize_t)
     block = take(team * run.thread_bytes + tables)
     run.scratch = block.data
     run.start = <Py_ssize_t*>(block.data + team * run.thread_bytes)
     run.window = run.start + run.w.source + 1
     run.tap = run.window + run.w.n * k.KW
     run.run = run.tap + run.w.n * k.KW
+    run.first = run.run + 2 * run.w.source
     columns_seen(&run)
     find_runs(&run)
     number_taps(&run, 1 if run.planar else run.C)
@@ -436,7 +437,11 @@ cdef void add_task64(void* context, Py_ssize_t number, int thread) noexcept nogi
 
 cdef void number_taps(TapGradient* run, Py_ssize_t pixel) noexcept nogil:
     """What `add_planes` knows of each tap, where pixels are so many elements apart."""
-    cdef Py_ssize_t t, KW = run.w.taps
+    cdef Py_ssize_t t, i, j, KW = run.w.taps
+    for i in range(run.block_rows):
+        for j in range(run.w.n):
+            run.first[i * run.w.n + j] = (
+                i * run.h.stride * run.w.source + j * run.w.stride) * pixel
     run.whole[:] = [first_valid(&run.h, 0), end_valid(&run.h, run.h.taps - 1),
                     first_valid(&run.w, 0), end_valid(&run.w, KW - 1)]
     for t in range(256):
@@ -451,18 +456,15 @@ cdef void add_planes(
     TapGradient* run, real* dx, const real* dy, const real* y, Py_ssize_t n
 ) noexcept nogil:
     """Image n."""
-    cdef Py_ssize_t C = run.C, c, i0 = 0, i1, r0 = 0, r1
+    cdef Py_ssize_t C = run.C, c, i, i0 = 0, i1, r0 = 0, r1
     cdef Py_ssize_t H = run.h.source, W = run.w.source, OH = run.h.n, OW = run.w.n
-    cdef Py_ssize_t plane = H * W if run.planar else 1, window_plane = OH * OW if run.planar else 1
     cdef Py_ssize_t planes = C if run.planar else 1
-    cdef Py_ssize_t rows = max(BLOCK_TAPS // (OW * C), 1)
     cdef const uint8_t* taps = run.taps + n * OH * OW * C
-    dx += n * C * H * W
-    dy += n * C * OH * OW
+    dx, dy = dx + n * C * H * W, dy + n * C * OH * OW
     if y != NULL:
         y += n * C * OH * OW
     while i0 < OH:
-        i1 = min(i0 + rows, OH)
+        i1 = min(i0 + run.block_rows, OH)
         # Taps at the border are looked at when they are used.
         check_most(run, taps + i0 * OW * C, (i1 - i0) * OW * C)
         # Rows that these windows are the first to reach.
@@ -472,56 +474,86 @@ cdef void add_planes(
         for c in range(planes):
             memset(dx + (c * H + r0) * W * (C // planes), 0,
                    (r1 - r0) * W * (C // planes) * sizeof(real))
-        for c in range(C):
-            add_windows(run, i0, i1, dx + c * plane, dy + c * window_plane,
-                        y + c * window_plane if y != NULL else NULL, taps + c)
+        if run.whole[0] == run.whole[2] == 0 and run.whole[1] == OH and run.whole[3] == OW:
+            add_whole(run, i0, i1, dx, dy, y, taps)
+        else:
+            for i in range(i0, i1):
+                add_windows(run, i, dx, dy, y, taps)
         i0, r0 = i1, r1
     # end: i0
 
 
-cdef void add_windows(
-    TapGradient* run, Py_ssize_t i0, Py_ssize_t i1, real* dx, const real* dy, const real* y,
+cdef void add_whole(
+    const TapGradient* run, Py_ssize_t i0, Py_ssize_t i1, real* dx, const real* dy, const real* y,
     const uint8_t* taps
 ) noexcept nogil:
-    """Rows [i0, i1) of a plane's windows."""
-    cdef Py_ssize_t C = run.C, OW = run.w.n, W = run.w.source, i, j, t0, t1, end
+    """Rows [i0, i1) of windows where none is at a border: one long loop for each channel."""
+    cdef Py_ssize_t C = run.C, OW = run.w.n, count = (i1 - i0) * OW, _c, k
+    cdef Py_ssize_t pixel = 1 if run.planar else C
+    cdef Py_ssize_t plane = run.h.source * run.w.source if run.planar else 1
+    cdef Py_ssize_t window_plane = run.h.n * OW if run.planar else 1
+    cdef const Py_ssize_t* first = run.first
+    cdef const Py_ssize_t* place = run.place
+    dx += i0 * run.h.stride * run.w.source * pixel
+    dy += i0 * OW * pixel
+    taps += i0 * OW * C
+    if y != NULL:
+        y += i0 * OW * pixel
+    for _c in range(C):
+        if y == NULL:
+            for k in range(count):
+                dx[first[k] + place[taps[k * C]]] += dy[k * pixel]
+        else:
+            for k in range(count):
+                dx[first[k] + place[taps[k * C]]] += dy[k * pixel] if y[k * pixel] > 0 else 0
+            y += window_plane
+        dx, dy, taps = dx + plane, dy + window_plane, taps + 1
+
+
+cdef void add_windows(
+    TapGradient* run, Py_ssize_t i, real* dx, const real* dy, const real* y, const uint8_t* taps
+) noexcept nogil:
+    """Row i of windows."""
+    cdef Py_ssize_t C = run.C, OW = run.w.n, j, _c, t0, t1, whole0 = OW, whole1 = OW
     cdef Py_ssize_t pixel = 1 if run.planar else C, step = run.w.stride * pixel
-    cdef real* to
-    cdef bint whole
-    for i in range(i0, i1):
-        valid_taps(&run.h, i, &t0, &t1)
-        whole = run.whole[0] <= i < run.whole[1]
-        to = dx + ((i * run.h.stride + run.h.offset) * W + run.w.offset) * pixel
-        j = 0
-        while j < OW:
-            end = j + 1
-            if whole and run.whole[2] <= j < run.whole[3]:
-                end = run.whole[3]
-                if y == NULL:
-                    for j in range(j, end):
-                        to[j * step + run.place[taps[(i * OW + j) * C]]] += dy[(i * OW + j) * pixel]
-                else:
-                    for j in range(j, end):
-                        to[j * step + run.place[taps[(i * OW + j) * C]]] += (
-                            dy[(i * OW + j) * pixel] if y[(i * OW + j) * pixel] > 0 else 0)
-            elif y == NULL or y[(i * OW + j) * pixel] > 0:
-                add_one(run, to + j * step, dy[(i * OW + j) * pixel], taps[(i * OW + j) * C],
-                        t0, t1, j)
-            j = end
-        # end: j
-    # end: i
+    cdef Py_ssize_t plane = run.h.source * run.w.source if run.planar else 1
+    cdef Py_ssize_t window_plane = run.h.n * OW if run.planar else 1
+    valid_taps(&run.h, i, &t0, &t1)
+    if run.whole[0] <= i < run.whole[1] and run.whole[2] < run.whole[3]:
+        whole0, whole1 = run.whole[2], run.whole[3]
+    dx += ((i * run.h.stride + run.h.offset) * run.w.source + run.w.offset) * pixel
+    dy += i * OW * pixel
+    if y != NULL:
+        y += i * OW * pixel
+    taps += i * OW * C
+    for _c in range(C):
+        for j in range(whole0):
+            add_one(run, dx, dy, y, taps, t0, t1, j)
+        if y == NULL:
+            for j in range(whole0, whole1):
+                dx[j * step + run.place[taps[j * C]]] += dy[j * pixel]
+        else:
+            for j in range(whole0, whole1):
+                dx[j * step + run.place[taps[j * C]]] += dy[j * pixel] if y[j * pixel] > 0 else 0
+        for j in range(whole1, OW):
+            add_one(run, dx, dy, y, taps, t0, t1, j)
+        dx, dy, taps = dx + plane, dy + window_plane, taps + 1
+        if y != NULL:
+            y += window_plane
 
 
 cdef inline void add_one(
-    TapGradient* run, real* to, real dy, Py_ssize_t tap, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t j
+    TapGradient* run, real* dx, const real* dy, const real* y, const uint8_t* taps, Py_ssize_t t0,
+    Py_ssize_t t1, Py_ssize_t j
 ) noexcept nogil:
     """A window at the border: column j, of whose rows [t0, t1) are inside."""
-    cdef Py_ssize_t column = (
-        j * run.w.stride + run.w.offset + run.tap_column[tap] * run.w.offset_step)
-    if t0 <= run.tap_row[tap] < t1 and 0 <= column < run.w.source:
-        to[run.place[tap]] += dy
-    else:
+    cdef Py_ssize_t pixel = 1 if run.planar else run.C, first = j * run.w.stride + run.w.offset
+    cdef Py_ssize_t tap = taps[j * run.C]
+    cdef Py_ssize_t column = first + run.tap_column[tap] * run.w.offset_step
+    if not (t0 <= run.tap_row[tap] < t1 and 0 <= column < run.w.source):
         run.bad = <int>tap
+    elif y == NULL or y[j * pixel] > 0:
+        dx[j * run.w.stride * pixel + run.place[tap]] += dy[j * pixel]
 
 
 cdef bint check_most(TapGradient* run, const uint8_t* taps, Py_ssize_t n) noexcept nogil:
