@@ -27,20 +27,18 @@ static void FC_N(max_pool)(const fc_pool *p) { FC_POOL(max_pool, p); }
 /* Windows that are taken at once. */
 #define FC_SEEN 4
 
-/* `sum` and the `lanes` channels of a window's gradient that the pixel has won; whole vectors are read
- * with the constant `whole`. */
-FC_INLINE V FC_N(add_won)(const fc_unpool *p, V sum, ptrdiff_t at, uint8_t tap, ptrdiff_t lanes,
-                          const int whole, const int relu)
+/* `sum` and the channels of a window's gradient that the pixel has won. */
+FC_INLINE V FC_N(add_won)(const fc_unpool *p, V sum, ptrdiff_t at, uint8_t tap, const int relu)
 {
-    const V dy = FC_N(load_lanes)((const T *)p->dy + at, lanes, whole);
+    const V dy = FC_N(load)((const T *)p->dy + at);
 #if FC_X86_64 && FC_VBYTES == 64
     typedef uint8_t bytes __attribute__((vector_size(16)));
     bytes taps = {0};
-    __builtin_memcpy(&taps, p->taps + at, whole ? VF : (size_t)lanes);
+    __builtin_memcpy(&taps, p->taps + at, VF);
     uint16_t won;
     __asm__("vpcmpeqb %1, %2, %0" : "=Yk"(won) : "x"(taps), "x"((bytes){0} + tap));
     if (relu) {
-        const V y = FC_N(load_lanes)((const T *)p->y + at, lanes, whole);
+        const V y = FC_N(load)((const T *)p->y + at);
         if (sizeof(T) == 4)
             __asm__("vcmpps $30, %1, %2, %0%{%0%}" : "+Yk"(won) : "v"((V){0}), "v"(y));
         else
@@ -53,14 +51,27 @@ FC_INLINE V FC_N(add_won)(const fc_unpool *p, V sum, ptrdiff_t at, uint8_t tap, 
     return sum;
 #else
     I taps[VF];
-    if (whole)
-        for (int l = 0; l < VF; l++) taps[l] = p->taps[at + l];
-    else
-        for (ptrdiff_t l = 0; l < VF; l++) taps[l] = l < lanes ? p->taps[at + l] : 0;
+    for (int l = 0; l < VF; l++) taps[l] = p->taps[at + l];
     FC_N(ivec) won = *(const FC_N(uivec) *)taps == (I)tap;
-    if (relu) won &= FC_N(load_lanes)((const T *)p->y + at, lanes, whole) > 0;
+    if (relu) won &= FC_N(load)((const T *)p->y + at) > 0;
     return sum + (V)((FC_N(ivec))dy & won);
 #endif
+}
+
+/* The last channels of a pixel, one by one, where a vector would reach too far. */
+static FC_NOINLINE void FC_N(unpool_lanes)(const fc_unpool *p, T *dx, const ptrdiff_t *from,
+                                           const uint8_t *tap, ptrdiff_t at, ptrdiff_t count,
+                                           ptrdiff_t lanes, int add)
+{
+    for (ptrdiff_t l = 0; l < lanes; l++) {
+        T sum = add ? dx[l] : 0;
+        for (ptrdiff_t q = 0; q < count; q++) {
+            const ptrdiff_t i = from[q] + at + l;
+            if (p->taps[i] == tap[q] && (!p->y || ((const T *)p->y)[i] > 0))
+                sum += ((const T *)p->dy)[i];
+        }
+        dx[l] = sum;
+    }
 }
 
 /* The first `lanes` lanes, in a few pieces: a masked store takes longer. */
@@ -80,12 +91,11 @@ FC_INLINE void FC_N(store_lanes)(T *to, V x, ptrdiff_t lanes)
 
 /* What windows add to `sum`. */
 FC_INLINE V FC_N(unpool_sum)(const fc_unpool *p, V sum, const ptrdiff_t *from, const uint8_t *tap,
-                             ptrdiff_t at, const ptrdiff_t count, ptrdiff_t lanes, const int whole,
-                             const int relu)
+                             ptrdiff_t at, const ptrdiff_t count, const int relu)
 {
     FC_UNROLL
     for (ptrdiff_t q = 0; q < count; q++)
-        sum = FC_N(add_won)(p, sum, from[q] + at, tap[q], lanes, whole, relu);
+        sum = FC_N(add_won)(p, sum, from[q] + at, tap[q], relu);
     return sum;
 }
 
@@ -109,18 +119,18 @@ FC_INLINE void FC_N(unpool_windows)(const fc_unpool *p, ptrdiff_t first, const p
             for (ptrdiff_t c = 0; c < whole; c += VF) {
                 V sum = {0};
                 if (add) sum = FC_N(load)(dx + c);
-                sum = FC_N(unpool_sum)(p, sum, from, tap, pixel + c, count, VF, 1, relu);
+                sum = FC_N(unpool_sum)(p, sum, from, tap, pixel + c, count, relu);
                 FC_N(store)(dx + c, sum);
             }
-            if (whole < channels) {
-                const ptrdiff_t lanes = channels - whole, at = pixel + whole;
+            if (whole == channels) continue;
+            const ptrdiff_t lanes = channels - whole, at = pixel + whole;
+            if (count == 0 || from[count - 1] + at + VF <= p->room) {
                 V sum = {0};
                 if (add) sum = FC_N(load_part)(dx + whole, lanes);
-                if (count == 0 || from[count - 1] + at + VF <= p->room)
-                    sum = FC_N(unpool_sum)(p, sum, from, tap, at, count, lanes, 1, relu);
-                else
-                    sum = FC_N(unpool_sum)(p, sum, from, tap, at, count, lanes, 0, relu);
+                sum = FC_N(unpool_sum)(p, sum, from, tap, at, count, relu);
                 FC_N(store_lanes)(dx + whole, sum, lanes);
+            } else {
+                FC_N(unpool_lanes)(p, dx + whole, from, tap, at, count, lanes, add);
             }
         }
     }
@@ -138,8 +148,8 @@ FC_INLINE void FC_N(unpool_some)(const fc_unpool *p, ptrdiff_t first, ptrdiff_t 
         FC_N(unpool_windows)(p, first, 3, add, relu);
     else if (count == FC_SEEN)
         FC_N(unpool_windows)(p, first, FC_SEEN, add, relu);
-    else
-        FC_N(unpool_windows)(p, first, 0, add, relu);
+    else if (!add)
+        FC_N(unpool_windows)(p, first, 0, 0, relu);
 }
 
 FC_INLINE void FC_N(unpool_all)(const fc_unpool *call, const int relu)
