@@ -8,18 +8,15 @@ import numpy as np
 from fastconv.arguments import boolean
 
 from fastconv._core.arguments cimport (
-    array, as_type, float_type, gradient_shape, is_channels_last, pair, shape_text)
+    array, as_type, float_type, gradient_shape, pair, shape_text)
 from fastconv._core.axis_map cimport AxisMap
-from fastconv._core.axis_map import adaptive, pooled, upsampled
+from fastconv._core.axis_map import adaptive, pooled
+from fastconv._core.elementwise import empty
 from fastconv._core.geometry cimport Axis
-from fastconv._core.memory cimport new_array
 from fastconv._core.pooling cimport Window, pool_axis, window_of
 from fastconv._core.resample cimport image_argument, reserve, resampled, room
 
 cnp.import_array()
-
-# Pixels of a plane that is written as one row.
-cdef Py_ssize_t ONE_ROW = 1024
 
 
 cdef tuple windows(
@@ -89,20 +86,13 @@ def adaptive_avg_pool2d_backward(dy_, input_shape):
     return spread(dy, adaptive(H, dy.shape[dy.ndim - 2]), adaptive(W, dy.shape[dy.ndim - 1]))
 
 
-def global_avg_pool2d_backward(dy_, input_shape):
+def global_avg_pool2d_backward(dy_, input_shape, channels_last):
     """`dy_` as planes of one pixel."""
     cdef Py_ssize_t H, W
-    cdef Py_ssize_t shape[4]
     cdef cnp.ndarray dy = gradient_argument(dy_, input_shape, &H, &W)
-    cdef int typenum = float_type([dy], ["dy"]), i
-    for i in range(dy.ndim):
-        shape[i] = dy.shape[i]
-    # Divided once for all pixels of a plane.
-    share = new_array(dy.ndim, shape, 4 if typenum == cnp.NPY_FLOAT32 else 8, is_channels_last(dy))
-    np.divide(as_type(dy, typenum), H * W, out=share)
-    if H * W > ONE_ROW or is_channels_last(dy):
-        return resampled(share, "dy", upsampled(1, H, False, False),
-                         upsampled(1, W, False, False), 0)
-    row = resampled(share, "dy", upsampled(1, 1, False, False),
-                    upsampled(1, H * W, False, False), 0)
-    return row.reshape(input_shape)
+    cdef int typenum = float_type([dy], ["dy"])
+    dx = empty(tuple(input_shape), np.float32 if typenum == cnp.NPY_FLOAT32 else np.float64,
+               channels_last)
+    # Every pixel the same: there is nothing to add, and NumPy writes as fast as memory takes it.
+    dx[...] = as_type(dy, typenum) / (H * W)
+    return dx

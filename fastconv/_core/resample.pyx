@@ -86,8 +86,8 @@ cdef struct Run:
     const fc_mix_rows* table      # few channels: what `mix_rows` knows of each row; else NULL
     Py_ssize_t block              # of rows that it makes at a time
     Py_ssize_t row_bytes          # of a row of scratch
-    Py_ssize_t sums_bytes         # of a block of them
-    char* scratch                 # per thread: a block of sums; pointers to rows, their divisors
+    Py_ssize_t sums_bytes         # of a block of them, and of a filled one
+    char* scratch                 # per thread: these; pointers to rows, and their divisors
     Py_ssize_t thread_bytes
 
 
@@ -208,7 +208,7 @@ cdef cnp.ndarray resampled(cnp.ndarray x, str name, AxisMap h, AxisMap w, double
     rows.stream = run.streams
     if run.streams:
         run.rows *= STREAMED_TASKS
-    run.sums_bytes = (run.block * run.row_bytes + 63) // 64 * 64
+    run.sums_bytes = ((run.block + 1) * run.row_bytes + 63) // 64 * 64
     if run.turns:
         # Planes, values and a row of sums, all of a vector of planes.
         run.sums_bytes = step * (h.source * w.source + h.n * w.n + w.source)
@@ -256,6 +256,11 @@ cdef inline bint is_row(const Run* run, Py_ssize_t i) noexcept nogil:
     return (<const double*>run.h.weight)[t] == 1
 
 
+cdef inline bint is_sum(const Run* run, Py_ssize_t i) noexcept nogil:
+    """Whether row i of y is made of a row that has to be summed first."""
+    return run.h.start[i] != run.h.start[i + 1] and not (run.dense and is_row(run, i))
+
+
 cdef void add_rows(
     const Run* run, Py_ssize_t i, Py_ssize_t count, const char* x, char* sums
 ) noexcept nogil:
@@ -285,16 +290,21 @@ cdef void thin_rows(
     cdef const void** sources = <const void**>(scratch + run.sums_bytes)
     cdef char* divide = <char*>(sources + run.block)
     cdef const char* x = image_of(run, row)
+    cdef char* filled = NULL
     cdef fc_mix_rows m = run.table[0]
     m.x, m.y, m.rows, m.divide = sources, run.y + row * m.n * size, count, divide
     while k < count:
-        if run.dense and is_row(run, i):
+        together = 1
+        if run.h.start[i] == run.h.start[i + 1]:
+            # Nothing but the filling, which is made once.
+            if filled == NULL:
+                filled = scratch + run.block * run.row_bytes
+                add_rows(run, i, 1, x, filled)
+            sources[k] = filled
+        elif run.dense and is_row(run, i):
             sources[k] = x + run.h.index[run.h.start[i]] * run.x.sh * size
-            together = 1
         else:
-            together = 1
-            while (k + together < count and i + together < run.h.n
-                   and not (run.dense and is_row(run, i + together))):
+            while k + together < count and i + together < run.h.n and is_sum(run, i + together):
                 together += 1
             add_rows(run, i, together, x, scratch + k * run.row_bytes)
             for j in range(k, k + together):

@@ -66,7 +66,9 @@ def global_avg_pool2d_backward(
     array([[[2., 2.],
             [2., 2.]]])
     """
-    return _average.global_avg_pool2d_backward(_planes("dy", dy, channels_last), input_shape)
+    return _average.global_avg_pool2d_backward(
+        _planes("dy", dy, channels_last), input_shape, channels_last
+    )
 
 
 def global_max_pool2d(x: ArrayLike, *, return_indices: bool = False) -> Array | tuple[Array, Array]:
