@@ -8,8 +8,8 @@
 A dense kernel is large and used once for each sample, so that a packed copy of it in memory would
 cost as much as it saves.  Forward there is none.  In the gradients a task packs a block of lanes by
 steps of the sum into its own scratch, where it stays in the second cache while the rows pass by.
-With few rows the block is not even packed.  While a block is used, the next one is asked for.  A row
-or two are sums of long runs of b, which memory brings sooner than short ones     (leaf ``mix``).
+With few rows the block is not even packed.  While a block is used, the next one is asked for.  One
+row or two are sums of long runs of b (leaf ``mix``), which memory brings sooner than short ones.
 
 Sums are cut into blocks of fixed length and added in their order: a sample's bits depend neither on
 its batch nor on the threads.
