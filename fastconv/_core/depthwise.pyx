@@ -321,7 +321,7 @@ cdef void run_tiles(
         u0 = p.parts[tile.part0].u0
         t.nk = p.parts[tile.part0].u1 - u0
     t.a_off, t.c_off = a_off, c_off
-    t.n, t.b_n = count, 0
+    t.n, t.b_n, t.a_ahead, t.b_ahead = count, 0, 0, 0
     t.a_n, t.c_n = columns * a_j, columns * c_j
     t.nu, t.a_u, t.b_u = p.CI, src.sc, w.taps * width
     t.a_t, t.a_k = h.offset_step * src.sh, w.offset_step * src.sw

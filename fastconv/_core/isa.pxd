@@ -37,6 +37,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
         Py_ssize_t b_t, b_u, b_k
         Py_ssize_t nt, nu, nk
         Py_ssize_t n, a_n, b_n, c_n
+        Py_ssize_t a_ahead, b_ahead
         const void* lane_bias
         const void* row_bias
         Py_ssize_t lanes

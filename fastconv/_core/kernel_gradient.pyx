@@ -35,7 +35,7 @@ team.
 from libc.string cimport memset
 
 from fastconv._core.geometry cimport Axis, end_of_run, end_valid, first_valid
-from fastconv._core.isa cimport FC_MAX_MR, fc_tile, tile_of
+from fastconv._core.isa cimport FC_MAX_MR, FC_SLIDE, fc_tile, tile_of
 from fastconv._core.kernel_plan cimport kernel_scratch_bytes
 from fastconv._core.pack cimport Box, pack_box, pack_panels, pack_pixels
 from fastconv._core.partials cimport add_partials, partial_size
@@ -46,6 +46,9 @@ from fastconv._core.threads cimport interrupted, parallel_for
 cdef enum:
     ASK_UNITS = 16
 
+
+# So many pixels of a depthwise convolution take longer than memory does.
+cdef Py_ssize_t PIXELS_AHEAD = 48
 
 cdef struct Run:
     const KernelPlan* p
@@ -209,7 +212,9 @@ cdef void sum_block(
     cdef Py_ssize_t taps_of_unit = 1 if p.by_taps else p.KH * p.KW
     cdef Box seen
     cdef Block inside, next_pixels
-    cdef bint asks = p.asks and at + 1 < p.n_blocks
+    # Where its rows follow each other, a lane-wise tile asks for the image's next row.
+    cdef bint follows = p.lanewise and p.h.stride == p.w.stride == 1 and p.KW == FC_SLIDE
+    cdef bint asks = p.asks and not follows and at + 1 < p.n_blocks
     cdef fc_tile t
     if asks:
         next_pixels = block_at(p, at + 1)
@@ -220,6 +225,10 @@ cdef void sum_block(
     t.lane_bias = t.row_bias = NULL
     t.lanes, t.relu, t.stream = lanes.count, False, False
     t.n, t.a_n, t.b_n, t.c_n = 1, 0, 0, 0
+    t.a_ahead = t.b_ahead = 0
+    if p.asks and follows:
+        rows = ceil_div(PIXELS_AHEAD, p.columns)
+        t.a_ahead, t.b_ahead = rows * p.h.stride * x.sh, rows * dy.sh
     for unit in range(unit0, unit0 + units):
         if unit % ASK_UNITS == ASK_UNITS - 1 and interrupted():
             return

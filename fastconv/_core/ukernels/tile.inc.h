@@ -68,6 +68,8 @@ FC_INLINE void FC_N(follow)(V acc[FC_MAX_MR][FC_MAX_NR], const T *const row[], p
             if (p % FC_SLIDE) x[p] = FC_N(load)(row[p - 1] + ia + v * VF);
         for (ptrdiff_t ik = 0; ik < t->nk; ik++) {
             const V bv = FC_N(load)(b + ik * b_k + v * VF);
+            __builtin_prefetch(b + ik * b_k + v * VF + t->b_ahead, 0, 2);
+            __builtin_prefetch(row[MR - 1] + ia + ik * a_k + v * VF + t->a_ahead, 0, 2);
             FC_UNROLL
             for (int p = 0; p < MR; p += FC_SLIDE) {
                 const V last = FC_N(load)(row[p + FC_SLIDE - 1] + ia + ik * a_k + v * VF);

@@ -43,6 +43,7 @@ typedef struct {
     ptrdiff_t b_t, b_u, b_k;
     ptrdiff_t nt, nu, nk;
     ptrdiff_t n, a_n, b_n, c_n;
+    ptrdiff_t a_ahead, b_ahead; /* a lane-wise tile asks for what lies so far behind what it reads */
     const void *lane_bias; /* NR*VF values */
     const void *row_bias;  /* MR values    */
     ptrdiff_t lanes;
