@@ -123,9 +123,11 @@ static void FC_N(softmax_backward)(const fc_softmax *s)
         ptrdiff_t i = 0;
         for (; i + 4 * VF <= n; i += 4 * VF) {
             FC_UNROLL
-            for (int a = 0; a < 4; a++)
+            for (int a = 0; a < 4; a++) {
+                __builtin_prefetch(dst + i + a * VF, 1); /* the lines that are stored to next */
                 sums[a] += FC_N(load)(dy + i + a * VF)
                            * FC_N(choose)(product, FC_N(load)(y + i + a * VF), one);
+            }
         }
         for (; i < whole; i += VF)
             sums[0] += FC_N(load)(dy + i) * FC_N(choose)(product, FC_N(load)(y + i), one);
