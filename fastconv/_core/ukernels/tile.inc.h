@@ -163,10 +163,7 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
                 FC_N(follow)(acc, row, ia, b, t, MR, NR);
                 continue;
             }
-            if (!lanewise && MR > 8 && near)
-                FC_N(steps)(acc, row, ia, a_k, b, b_k, t->nk, MR, NR, 0, 1);
-            else
-                FC_N(steps)(acc, row, ia, a_k, b, b_k, t->nk, MR, NR, lanewise, 0);
+            FC_N(steps)(acc, row, ia, a_k, b, b_k, t->nk, MR, NR, lanewise, near);
         }
     }
 
@@ -229,15 +226,23 @@ FC_INLINE void FC_N(next_tile)(fc_tile *t)
 /* The leaves of one size, for leaves.inc.h.  The loop over tiles stands outside of the function that
  * computes one, whose registers are all taken. */
 #define FC_TILE(mr, nr)                                                                            \
-    static FC_NOINLINE void FC_N(one_##mr##x##nr)(const fc_tile *t, int near)                      \
+    static FC_NOINLINE void FC_N(one_##mr##x##nr)(const fc_tile *t)                                \
     {                                                                                              \
-        FC_N(tile_body)(t, mr, nr, 0, 0, 0, near);                                                 \
+        FC_N(tile_body)(t, mr, nr, 0, 0, 0, 0);                                                    \
+    }                                                                                              \
+    static FC_NOINLINE void FC_N(near_##mr##x##nr)(const fc_tile *t)                               \
+    {                                                                                              \
+        FC_N(tile_body)(t, mr, nr, 0, 0, 0, 1);                                                    \
     }                                                                                              \
     static void FC_N(tile_##mr##x##nr)(fc_tile *t)                                                 \
     {                                                                                              \
         const int near = FC_N(rows_are_near)(t, mr);                                               \
-        for (ptrdiff_t left = t->n; left > 0; left--, FC_N(next_tile)(t))                          \
-            FC_N(one_##mr##x##nr)(t, near);                                                        \
+        for (ptrdiff_t left = t->n; left > 0; left--, FC_N(next_tile)(t)) {                        \
+            if (mr > 8 && near)                                                                    \
+                FC_N(near_##mr##x##nr)(t);                                                         \
+            else                                                                                   \
+                FC_N(one_##mr##x##nr)(t);                                                          \
+        }                                                                                          \
     }
 #define FC_LANEWISE_TILE(mr, nr)                                                                   \
     static FC_NOINLINE void FC_N(one_lanewise_##mr##x##nr)(const fc_tile *t, int slide,            \
