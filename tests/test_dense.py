@@ -107,3 +107,15 @@ def test_samples_do_not_depend_on_each_other(isa, rng):
             assert_same_bits(one, together[i], what)
             one_dx = fastconv.dense_backward(dy[i : i + 1], x[i : i + 1], kernel)[0]
             assert_same_bits(one_dx[0], dx[i], what)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_zeros_have_one_sign_alone_and_among_others(dtype, isa):
+    for outputs in (1, 300):
+        x, dy = np.zeros((3, 40), dtype), np.zeros((3, outputs), dtype)
+        kernel = -np.ones((outputs, 40), dtype)
+        y, dx = fastconv.dense(x, kernel), fastconv.dense_backward(dy, x, kernel)[0]
+        for n in (1, 2):
+            assert_same_bits(fastconv.dense(x[:n], kernel), y[:n], f"{n} forward, {isa}")
+            found = fastconv.dense_backward(dy[:n], x[:n], kernel)[0]
+            assert_same_bits(found, dx[:n], f"{n} backward, {isa}")

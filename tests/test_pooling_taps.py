@@ -192,6 +192,16 @@ def test_arguments(change, error, message):
         max_pool2d_taps_backward(**{**arguments, **change})
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("channels", [3, 40])
+def test_strides_larger_than_the_image(channels, order):
+    x = in_order(np.ones((2, channels, 9, 9), np.float32), order)
+    for stride in (9, 100, 2**31, 2**40):
+        y, taps = max_pool2d_taps(x, 2, stride=stride)
+        dx = max_pool2d_taps_backward(y, taps, x.shape, 2, stride=stride)
+        assert dx[:, :, 0, 0].all() and dx.sum() == 2 * channels
+
+
 def test_gradients_are_those_of_pytorch(rng):
     torch = pytest.importorskip("torch")
     for size, stride, padding in ((2, 2, 0), (3, 2, 1), (2, 3, 1), (5, 1, 2)):

@@ -46,7 +46,6 @@ from fastconv._core.threads cimport interrupted, parallel_for
 cdef enum:
     ASK_UNITS = 16
 
-
 # So many pixels of a depthwise convolution take longer than memory does.
 cdef Py_ssize_t PIXELS_AHEAD = 48
 

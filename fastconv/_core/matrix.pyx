@@ -32,8 +32,10 @@ cdef enum:
     ROWS = 256
 # Lanes are cut into so many tasks, but not into narrower ones; half as wide where these were few.
 cdef Py_ssize_t TASKS = 16, FEWEST_TASKS = 8, FEWEST_LANES = 128
-# So many rows are sums of runs, of so many bytes where there are enough.
-cdef Py_ssize_t FEW_ROWS = 2, RUN_BYTES = 8192
+# So many rows are sums of runs, of so many doubles (twice as many floats) where there are enough.
+cdef enum:
+    FEW_ROWS = 2
+    RUN = 1024
 # What an element of a sum of columns costs in multiply-adds: as long as memory takes to bring it.
 cdef double COLUMN_COST = 4
 # Between rows (or steps) of the packed operand, beside their elements: they shall not meet in few
@@ -162,7 +164,7 @@ cdef int sums_of_columns(
 cdef int sums_of_runs(Product* run, int team) except -1:
     """The sums of `product_task`, block by block of their steps, which are then added in order."""
     cdef Py_ssize_t blocks = (run.n + STEPS - 1) // STEPS
-    run.width = RUN_BYTES // run.itemsize
+    run.width = 8 * RUN // run.itemsize
     run.lane_blocks = (run.lanes + run.width - 1) // run.width
     cdef Block block = take((blocks - 1) * run.rows * run.lanes * run.itemsize)
     run.scratch = block.data
@@ -187,6 +189,8 @@ cdef void runs_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
     cdef Py_ssize_t index[STEPS]
     cdef Py_ssize_t start[2]
     cdef double ones[STEPS]
+    cdef double sums[RUN]
+    cdef char* c
     cdef fc_mix m
     memset(&m, 0, sizeof(fc_mix))
     for r in range(STEPS):
@@ -198,13 +202,16 @@ cdef void runs_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
     start[0], start[1] = 0, min(STEPS, run.n - k)
     m.start, m.index = start, index
     m.n, m.channels, m.pitch = 1, min(run.width, run.lanes - l0), run.lanes
-    m.x = run.b + (k * run.lanes + l0) * run.itemsize
+    m.x, m.y = run.b + (k * run.lanes + l0) * run.itemsize, sums
     for r in range(run.rows):
         m.weight = ones
         if run.a != NULL:
             m.weight = run.a + (r * run.a_row + k) * run.itemsize
-        m.y = part_of(run, part, r, l0)
         run.leaves.mix(&m)
+        # A tile adds its products to 0, so that no sum is -0.
+        c = part_of(run, part, r, l0)
+        memset(c, 0, m.channels * run.itemsize)
+        run.leaves.add(c, <char*>sums, m.channels)
 
 
 cdef void add_task(void* context, Py_ssize_t task, int thread) noexcept nogil:

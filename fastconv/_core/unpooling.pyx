@@ -190,8 +190,8 @@ def max_pool2d_taps_backward(dy_, taps_, input_shape, size, stride, padding, dil
     run.taps = <const uint8_t*>cnp.PyArray_DATA(taps)
     few = run.C < run.leaves.vf
     lanes = (run.C + run.leaves.vf - 1) // run.leaves.vf * run.leaves.vf
-    run.rows = min(max(TASK_VALUES // (lanes * run.w.source), 1), run.h.source)
-    run.rows = (run.rows + k.sh - 1) // k.sh * k.sh
+    run.rows = max(TASK_VALUES // (lanes * run.w.source), 1)
+    run.rows = min((run.rows + k.sh - 1) // k.sh * k.sh, run.h.source)
     run.n_rows = (run.h.source + run.rows - 1) // run.rows
     # Windows that rows of dx may meet.
     seen = min((run.rows + (k.KH - 1) * k.dh) // k.sh + 2, run.h.n)

@@ -1,8 +1,8 @@
-/* dropout.inc.h - which elements are dropped is a function of their number and a key; included once per
- * type and tier.
+/* dropout.inc.h - which elements are dropped is a function of their number and a key; included once
+ * per type and tier.
  *
- * So nothing is drawn in turn and nothing is kept: threads need no order, and the gradient finds the
- * same elements again.  Numbers are 32 bits wide for both types, which then drop the same.
+ * So nothing is drawn in turn and nothing is kept: threads need no order, and the gradient finds
+ * the same elements again.  Numbers are 32 bits wide for both types, which then drop the same.
  */
 
 typedef uint32_t FC_N(words) __attribute__((vector_size(4 * VF)));

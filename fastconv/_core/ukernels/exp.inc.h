@@ -152,9 +152,13 @@ FC_INLINE V FC_N(square_of)(V z, V *rest)
 #if FC_X86_64 && FC_VBYTES > 16
     V left = z;
     if (sizeof(T) == 4)
-        __asm__("vfmsub213ps %1, %2, %0" : "+" FC_REGISTER(left) : FC_REGISTER(square), FC_REGISTER(z));
+        __asm__("vfmsub213ps %1, %2, %0"
+                : "+" FC_REGISTER(left)
+                : FC_REGISTER(square), FC_REGISTER(z));
     else
-        __asm__("vfmsub213pd %1, %2, %0" : "+" FC_REGISTER(left) : FC_REGISTER(square), FC_REGISTER(z));
+        __asm__("vfmsub213pd %1, %2, %0"
+                : "+" FC_REGISTER(left)
+                : FC_REGISTER(square), FC_REGISTER(z));
     *rest = left;
     return square;
 #else

@@ -9,8 +9,8 @@
 #define FC_NORM_ROWS 64
 #define FC_STRIP 4
 
-/* What some rows add to the doubles of a strip, or are the first to: not inlined, since it is rare and
- * long. */
+/* What some rows add to the doubles of a strip, or are the first to: not inlined, since it is rare
+ * and long. */
 static FC_NOINLINE void FC_N(add_to_sums)(double *sums, const T *part, ptrdiff_t n, ptrdiff_t first)
 {
     for (ptrdiff_t l = 0; l < n; l++) sums[l] = first ? 0.0 + part[l] : sums[l] + part[l];
@@ -156,7 +156,7 @@ static void FC_N(moments)(const fc_norm *s)
     if (at < s->width) FC_N(moments_strip)(s, at, s->width - at, 1, 0);
 }
 
-/* What the tables say for the lanes from `at` on; `uniform` tables have one value for all lanes.
+/* What the tables say for the lanes from `at` on; of `uniform` tables, for all lanes of row `at`.
  * `by` is the factor of a `by_row` scale. */
 typedef struct {
     V center, scale, shift, tilt, level, by;
@@ -167,7 +167,7 @@ FC_INLINE V FC_N(norm_term)(const void *table, ptrdiff_t at, const int uniform)
     return uniform ? (V){0} + ((const T *)table)[at] : FC_N(load)((const T *)table + at);
 }
 
-/* `relu`, `forward` and `gradient` say which of them are needed. */
+/* `forward` and `gradient` say which of them are needed. */
 FC_INLINE FC_N(norm_terms) FC_N(norm_terms_at)(const fc_norm *s, ptrdiff_t at, const int uniform,
                                                const int forward, const int gradient)
 {

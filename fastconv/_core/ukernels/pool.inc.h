@@ -99,8 +99,8 @@ FC_INLINE V FC_N(unpool_sum)(const fc_unpool *p, V sum, const ptrdiff_t *from, c
     return sum;
 }
 
-/* `add` to what earlier windows left.  It is constant: with a variable one gcc 12 adds but the first
- * lane. */
+/* `add` to what earlier windows left.  It is constant: with a variable one gcc 12 adds but the
+ * first lane. */
 FC_INLINE void FC_N(unpool_windows)(const fc_unpool *p, ptrdiff_t first, const ptrdiff_t count,
                                     const int add, const int relu)
 {

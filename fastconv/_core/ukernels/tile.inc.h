@@ -248,7 +248,7 @@ FC_INLINE void FC_N(next_tile)(fc_tile *t)
     static FC_NOINLINE void FC_N(one_lanewise_##mr##x##nr)(const fc_tile *t, int slide,            \
                                                            int follows)                            \
     {                                                                                              \
-        FC_N(tile_body)(t, mr, nr, 1, slide, follows, 0);                                             \
+        FC_N(tile_body)(t, mr, nr, 1, slide, follows, 0);                                          \
     }                                                                                              \
     static void FC_N(lanewise_##mr##x##nr)(fc_tile *t)                                             \
     {                                                                                              \

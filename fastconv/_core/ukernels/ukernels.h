@@ -43,7 +43,7 @@ typedef struct {
     ptrdiff_t b_t, b_u, b_k;
     ptrdiff_t nt, nu, nk;
     ptrdiff_t n, a_n, b_n, c_n;
-    ptrdiff_t a_ahead, b_ahead; /* a lane-wise tile asks for what lies so far behind what it reads */
+    ptrdiff_t a_ahead, b_ahead; /* so far behind what it reads a lane-wise tile asks for more */
     const void *lane_bias; /* NR*VF values */
     const void *row_bias;  /* MR values    */
     ptrdiff_t lanes;
@@ -156,8 +156,8 @@ typedef void (*fc_fence_fn)(void);
 /* The gradient of max pooling on rows of pixels that windows see alike.  For r < rows, p < pixels,
  * c < channels:
  *
- *   dx[r*dx_row + p*dx_step + c] = sum over q < windows, with i = window[q] + r*row + p*channels + c,
- *                                  of dy[i] where taps[i] == tap[q] (and y[i] > 0)
+ *   dx[r*dx_row + p*dx_step + c] = sum over q < windows, of dy[i] with
+ *                                  i = window[q] + r*row + p*channels + c, where taps[i] == tap[q] (and y[i] > 0)
  *
  * in that order, from 0 on.  `y` may be NULL.  Reads of dy, y and taps stay below `room`. */
 typedef struct {
@@ -265,10 +265,11 @@ typedef void (*fc_mix_fn)(const fc_mix *m);
  *   becomes, with FC_BEGINS in kind[s],  weight[s*VF + l] * x[r][base[s] + place[s*VF + l]]
  *   or has this added.
  *
- * With FC_IN_ORDER there, place is l in each lane l.  From vector v on, run[v] are copies of
- * neighbours (weight 1), or of nothing known.  base[s] + VF <= source, where there are so many.  Lanes without inputs are `fill`.  At last all
- * are divided by their divisor[] * divide[r], unless `divisor` is NULL.  `stream` as above.  Rows are
- * made four at a time, or `alone`, as memory likes it where they are long copies. */
+ * With FC_IN_ORDER there, place is l in each lane l.  base[s] + VF <= source, where there are so
+ * many.  From vector v on, run[v] are copies of neighbours (weight 1), each going on where the one
+ * before it ends; with 0 the vector is none.  Lanes without inputs are `fill`.  At last all are
+ * divided by their divisor[] * divide[r], unless `divisor` is NULL.  `stream` as above, but for such
+ * runs.  Rows are made four at a time, or `alone`, as memory likes it where they are long copies. */
 enum { FC_BEGINS = 1, FC_IN_ORDER = 2 };
 
 typedef struct {
@@ -339,8 +340,8 @@ typedef struct {
 
 typedef void (*fc_norm_fn)(const fc_norm *s);
 
-/* Dropout of `rows` rows of `width` elements, `step` elements apart.  Element l of row r has the number
- * first + r*row_number + l*lane_number, which is hashed with the key, all modulo 2^32:
+/* Dropout of `rows` rows of `width` elements, `step` elements apart.  Element l of row r has the
+ * number first + r*row_number + l*lane_number, which is hashed with the key, all modulo 2^32:
  *
  *   dst = hash >= threshold ? scale * x : 0 */
 typedef struct {
