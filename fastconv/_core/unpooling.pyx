@@ -1,8 +1,8 @@
 # cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
 """Gradient of max pooling: the doors and the loop nests.
 
-Where only the winners' *places* in the plane are known, a task is an image and adds each gradient
-where it belongs, so that overlapping windows add up within one thread.
+Where only the winners' *places* in the plane are known, a task is some images, or planes of planar
+ones, and adds each gradient where it belongs, so that overlapping windows add up within one thread.
 
 Where the *tap* of each window is known, there are two ways:
 
@@ -46,13 +46,13 @@ cdef Py_ssize_t BLOCK_TAPS = 4096
 # ---- gradient from places in the plane ---------------------------------------------------------
 
 cdef struct Scatter:
-    Py_ssize_t N, C, pixels, plane     # pixels of dy, of dx
+    Py_ssize_t images, each            # a planar image is so many of one channel; those of a task
+    Py_ssize_t C, pixels, plane        # of an image: channels, pixels of dy, of dx
     int itemsize
     const fc_leaves* leaves
     char* dx
     const char* dy
     const int32_t* indices
-    bint channels_last
     int64_t bad                        # an index outside the plane, or -1
 
 
@@ -63,6 +63,7 @@ def max_pool2d_backward(dy_, indices_, input_shape):
     cdef cnp.ndarray dx
     cdef Py_ssize_t shape[4]
     cdef int typenum, team, missing
+    cdef bint channels_last
     missing = gradient_shape(dy, input_shape, shape)
     if (<object>indices).shape != (<object>dy).shape:
         raise ValueError(
@@ -72,24 +73,27 @@ def max_pool2d_backward(dy_, indices_, input_shape):
     typenum = float_type([dy], ["dy"])
     run.itemsize = 4 if typenum == cnp.NPY_FLOAT32 else 8
     run.leaves = leaves(run.itemsize)
-    run.channels_last = is_channels_last(dy)
+    channels_last = is_channels_last(dy)
     order = [0, 2, 3, 1][missing:] if missing == 0 else [1, 2, 0]
     dy = as_type(dy, typenum)
     if indices.dtype != np.int32:
         # Too large for int32 is outside any plane too.
         indices = np.where((indices >= 0) & (indices <= 0x7fffffff), indices, -1).astype(np.int32)
-    if run.channels_last:
+    if channels_last:
         dy, indices = dy.transpose(order), indices.transpose(order)
     dy, indices = np.ascontiguousarray(dy), np.require(indices, requirements=["C", "A"])
-    dx = new_array(dy.ndim, shape + missing, run.itemsize, run.channels_last)
-    run.N, run.C, run.plane = shape[0], shape[1], shape[2] * shape[3]
-    run.pixels = dy.size // max(run.N * run.C, 1)
+    dx = new_array(dy.ndim, shape + missing, run.itemsize, channels_last)
+    run.images, run.C, run.plane = shape[0], shape[1], shape[2] * shape[3]
+    run.pixels = dy.size // max(run.images * run.C, 1)
+    if not channels_last:
+        run.images, run.C = run.images * run.C, 1
+    run.each = max(TASK_VALUES // max(run.C * run.plane, 1), 1)
     run.dx, run.dy = <char*>cnp.PyArray_DATA(dx), <const char*>cnp.PyArray_DATA(dy)
     run.indices = <const int32_t*>cnp.PyArray_DATA(indices)
     run.bad = -1
-    team = team_size(2.0 * run.N * run.C * (8 * run.pixels + run.plane))
+    team = team_size(2.0 * run.images * run.C * (8 * run.pixels + run.plane))
     with nogil:
-        parallel_for(run.N, team, scatter_task, &run)
+        parallel_for((run.images + run.each - 1) // run.each, team, scatter_task, &run)
     if run.bad >= 0:
         raise ValueError(
             f"indices: expected flat positions below {run.plane}, the pixels of a plane of "
@@ -97,18 +101,17 @@ def max_pool2d_backward(dy_, indices_, input_shape):
     return dx
 
 
-cdef void scatter_task(void* context, Py_ssize_t n, int thread) noexcept nogil:
-    """Add one image's gradients where its windows found their maxima."""
+cdef void scatter_task(void* context, Py_ssize_t task, int thread) noexcept nogil:
+    """Add some images' gradients where their windows found their maxima."""
     cdef Scatter* run = <Scatter*>context
-    cdef Py_ssize_t c, at, stopped, size = run.itemsize
-    cdef Py_ssize_t planes = 1 if run.channels_last else run.C
-    cdef Py_ssize_t channels = run.C // planes
-    cdef char* dx = run.dx + n * run.C * run.plane * size
-    for c in range(planes):
-        at = n * run.C * run.pixels + c * run.pixels
-        memset(dx + c * run.plane * size, 0, channels * run.plane * size)
-        stopped = run.leaves.unpool(dx + c * run.plane * size, run.dy + at * size,
-                                    run.indices + at, run.pixels, channels, run.plane)
+    cdef Py_ssize_t n, at, stopped, size = run.itemsize
+    cdef char* dx
+    for n in range(task * run.each, min((task + 1) * run.each, run.images)):
+        at = n * run.C * run.pixels
+        dx = run.dx + n * run.C * run.plane * size
+        memset(dx, 0, run.C * run.plane * size)
+        stopped = run.leaves.unpool(dx, run.dy + at * size, run.indices + at, run.pixels, run.C,
+                                    run.plane)
         if stopped >= 0:
             # Any thread may be the last to say so: the message names one of the bad indices.
             run.bad = at + stopped
