@@ -47,12 +47,17 @@ class Dropout(Layer):
             return as_array(x, "x")
         key = int(self._rng.integers(1 << 63))
         y = dropout(x, self.rate, key, by_channel=self.by_channel)
-        self.saved = key
+        self.saved = key, y.shape
         return y
 
     def backward(self, dy: NDArray, *, need_dx: bool = True) -> NDArray | None:
-        key = self.take_saved()
-        return dropout(dy, self.rate, key, by_channel=self.by_channel) if need_dx else None
+        key, shape = self.take_saved()
+        if not need_dx:
+            return None
+        dy = as_array(dy, "dy")
+        if dy.shape != shape:
+            raise ValueError(f"dy: expected shape {shape}, got {dy.shape}")
+        return dropout(dy, self.rate, key, by_channel=self.by_channel)
 
 
 class SpatialDropout(Dropout):

@@ -172,6 +172,13 @@ def test_dropout_keeps_the_mean_and_the_memory_order(channels_last):
     assert layer.forward(x) is x
 
 
+def test_dropout_refuses_another_shape():
+    layer = built(Dropout(0.25), (6,))
+    layer.forward(np.ones((4, 6), np.float32), training=True)
+    with pytest.raises(ValueError, match=r"^dy: expected shape \(4, 6\), got \(4, 7\)"):
+        layer.backward(np.ones((4, 7), np.float32))
+
+
 @pytest.mark.parametrize(
     "layer, shape",
     [

@@ -156,8 +156,8 @@ typedef void (*fc_fence_fn)(void);
 /* The gradient of max pooling on rows of pixels that windows see alike.  For r < rows, p < pixels,
  * c < channels:
  *
- *   dx[r*dx_row + p*dx_step + c] = sum over q < windows, of dy[i] with
- *                                  i = window[q] + r*row + p*channels + c, where taps[i] == tap[q] (and y[i] > 0)
+ *   dx[r*dx_row + p*dx_step + c] = sum over q < windows, of dy[i] where taps[i] == tap[q]
+ *                                  (and y[i] > 0), with i = window[q] + r*row + p*channels + c,
  *
  * in that order, from 0 on.  `y` may be NULL.  Reads of dy, y and taps stay below `room`. */
 typedef struct {
