@@ -133,9 +133,7 @@ cdef void sum_task(void* context, Py_ssize_t number, int thread) noexcept nogil:
 
 cdef bint reaches_end(const KernelPlan* p, const Block* pixels) noexcept nogil:
     """Whether a block reads the last pixels of x or of dy."""
-    cdef Py_ssize_t row = ((pixels.i1 - 1) * p.h.stride + p.h.offset
-                           + (p.KH - 1) * p.h.offset_step)
-    return pixels.n1 == p.N and (pixels.i1 == p.h.n or row >= p.h.source - 1)
+    return pixels.n1 == p.N and (pixels.i1 == p.h.n or rows_end(p, pixels) >= p.h.source)
 
 
 cdef inline Py_ssize_t lanes_end(const KernelPlan* p, Py_ssize_t block) noexcept nogil:
@@ -183,7 +181,7 @@ cdef void ask_for(
 
 cdef inline Py_ssize_t rows_end(const KernelPlan* p, const Block* pixels) noexcept nogil:
     """One past the last row of x that a block's taps see, in the image or behind it."""
-    return ((pixels.i1 - 1) * p.h.stride + p.h.offset + (p.KH - 1) * p.h.offset_step) + 1
+    return (pixels.i1 - 1) * p.h.stride + p.h.offset + (p.KH - 1) * p.h.offset_step + 1
 
 
 cdef void ask(
@@ -227,7 +225,7 @@ cdef void sum_block(
     t.a_ahead = t.b_ahead = 0
     if p.asks and follows:
         rows = ceil_div(PIXELS_AHEAD, p.columns)
-        t.a_ahead, t.b_ahead = rows * p.h.stride * x.sh, rows * dy.sh
+        t.a_ahead, t.b_ahead = rows * x.sh, rows * dy.sh
     for unit in range(unit0, unit0 + units):
         if unit % ASK_UNITS == ASK_UNITS - 1 and interrupted():
             return

@@ -478,67 +478,52 @@ cdef void add_planes(
             memset(dx + (c * H + r0) * W * (C // planes), 0,
                    (r1 - r0) * W * (C // planes) * sizeof(real))
         if run.whole[0] == run.whole[2] == 0 and run.whole[1] == OH and run.whole[3] == OW:
-            add_whole(run, i0, i1, dx, dy, y, taps)
+            add_windows(run, i0, i1, dx, dy, y, taps)
         else:
             for i in range(i0, i1):
-                add_windows(run, i, dx, dy, y, taps)
+                add_windows(run, i, i + 1, dx, dy, y, taps)
         i0, r0 = i1, r1
     # end: i0
 
 
-cdef void add_whole(
-    const TapGradient* run, Py_ssize_t i0, Py_ssize_t i1, real* dx, const real* dy, const real* y,
-    const uint8_t* taps
+cdef void add_inside(
+    const TapGradient* run, real* dx, const real* dy, const real* y, const uint8_t* taps,
+    Py_ssize_t k0, Py_ssize_t k1
 ) noexcept nogil:
-    """Rows [i0, i1) of windows where none is at a border: one long loop for each channel."""
-    cdef Py_ssize_t C = run.C, OW = run.w.n, count = (i1 - i0) * OW, _c, k
-    cdef Py_ssize_t pixel = 1 if run.planar else C
-    cdef Py_ssize_t plane = run.h.source * run.w.source if run.planar else 1
-    cdef Py_ssize_t window_plane = run.h.n * OW if run.planar else 1
+    """One channel of windows [k0, k1) of some rows, none of which is at a border."""
+    cdef Py_ssize_t C = run.C, pixel = 1 if run.planar else C, k
     cdef const Py_ssize_t* first = run.first
     cdef const Py_ssize_t* place = run.place
-    dx += i0 * run.h.stride * run.w.source * pixel
-    dy += i0 * OW * pixel
-    taps += i0 * OW * C
-    if y != NULL:
-        y += i0 * OW * pixel
-    for _c in range(C):
-        if y == NULL:
-            for k in range(count):
-                dx[first[k] + place[taps[k * C]]] += dy[k * pixel]
-        else:
-            for k in range(count):
-                dx[first[k] + place[taps[k * C]]] += dy[k * pixel] if y[k * pixel] > 0 else 0
-            y += window_plane
-        dx, dy, taps = dx + plane, dy + window_plane, taps + 1
+    if y == NULL:
+        for k in range(k0, k1):
+            dx[first[k] + place[taps[k * C]]] += dy[k * pixel]
+    else:
+        for k in range(k0, k1):
+            dx[first[k] + place[taps[k * C]]] += dy[k * pixel] if y[k * pixel] > 0 else 0
 
 
 cdef void add_windows(
-    TapGradient* run, Py_ssize_t i, real* dx, const real* dy, const real* y, const uint8_t* taps
+    TapGradient* run, Py_ssize_t i0, Py_ssize_t i1, real* dx, const real* dy, const real* y,
+    const uint8_t* taps
 ) noexcept nogil:
-    """Row i of windows."""
-    cdef Py_ssize_t C = run.C, OW = run.w.n, j, _c, t0, t1, whole0 = OW, whole1 = OW
-    cdef Py_ssize_t pixel = 1 if run.planar else C, step = run.w.stride * pixel
+    """Rows [i0, i1) of windows: one of them, unless no window at all is at a border."""
+    cdef Py_ssize_t C = run.C, OW = run.w.n, count = (i1 - i0) * OW, j, _c, t0, t1
+    cdef Py_ssize_t whole0 = count, whole1 = count, pixel = 1 if run.planar else C
     cdef Py_ssize_t plane = run.h.source * run.w.source if run.planar else 1
     cdef Py_ssize_t window_plane = run.h.n * OW if run.planar else 1
-    valid_taps(&run.h, i, &t0, &t1)
-    if run.whole[0] <= i < run.whole[1] and run.whole[2] < run.whole[3]:
-        whole0, whole1 = run.whole[2], run.whole[3]
-    dx += ((i * run.h.stride + run.h.offset) * run.w.source + run.w.offset) * pixel
-    dy += i * OW * pixel
+    valid_taps(&run.h, i0, &t0, &t1)
+    if run.whole[0] <= i0 < run.whole[1] and run.whole[2] < run.whole[3]:
+        whole0, whole1 = run.whole[2], count - (OW - run.whole[3])
+    dx += ((i0 * run.h.stride + run.h.offset) * run.w.source + run.w.offset) * pixel
+    dy += i0 * OW * pixel
     if y != NULL:
-        y += i * OW * pixel
-    taps += i * OW * C
+        y += i0 * OW * pixel
+    taps += i0 * OW * C
     for _c in range(C):
         for j in range(whole0):
             add_one(run, dx, dy, y, taps, t0, t1, j)
-        if y == NULL:
-            for j in range(whole0, whole1):
-                dx[j * step + run.place[taps[j * C]]] += dy[j * pixel]
-        else:
-            for j in range(whole0, whole1):
-                dx[j * step + run.place[taps[j * C]]] += dy[j * pixel] if y[j * pixel] > 0 else 0
-        for j in range(whole1, OW):
+        add_inside(run, dx, dy, y, taps, whole0, whole1)
+        for j in range(whole1, count):
             add_one(run, dx, dy, y, taps, t0, t1, j)
         dx, dy, taps = dx + plane, dy + window_plane, taps + 1
         if y != NULL:

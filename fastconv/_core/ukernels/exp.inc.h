@@ -148,8 +148,8 @@ FC_INLINE V FC_N(tanh)(V x)
 /* z^2, and what is left of it after rounding. */
 FC_INLINE V FC_N(square_of)(V z, V *rest)
 {
-    const V square = z * z;
 #if FC_X86_64 && FC_VBYTES > 16
+    const V square = z * z;
     V left = z;
     if (sizeof(T) == 4)
         __asm__("vfmsub213ps %1, %2, %0"
@@ -165,7 +165,6 @@ FC_INLINE V FC_N(square_of)(V z, V *rest)
     /* By halves of the digits, whose products are exact. */
     const int digits = sizeof(T) == 4 ? 12 : 27;
     const V high = (V)((FC_N(ivec))z & -((FC_N(ivec)){0} + ((I)1 << digits)));
-    (void)square;
     *rest = (z - high) * (z + high);
     return high * high;
 #endif

@@ -238,7 +238,7 @@ FC_INLINE void FC_N(next_tile)(fc_tile *t)
     {                                                                                              \
         const int near = FC_N(rows_are_near)(t, mr);                                               \
         for (ptrdiff_t left = t->n; left > 0; left--, FC_N(next_tile)(t)) {                        \
-            if (mr > 8 && near)                                                                    \
+            if (near)                                                                              \
                 FC_N(near_##mr##x##nr)(t);                                                         \
             else                                                                                   \
                 FC_N(one_##mr##x##nr)(t);                                                          \
