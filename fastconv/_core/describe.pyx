@@ -13,7 +13,7 @@ pixel saw all taps.  An operand that is packed at its last pixels only is counte
 import numpy as np
 
 from fastconv._core.geometry cimport Axis, end_of_run, end_valid, first_valid
-from fastconv._core.isa cimport fc_leaves
+from fastconv._core.isa cimport fc_leaves, max_rows
 from fastconv._core.kernel_plan cimport KernelPlan, kernel_scratch_bytes
 from fastconv._core.pack cimport Image
 from fastconv._core.partials cimport partial_size
@@ -173,7 +173,7 @@ cdef dict describe_winograd(const Winograd* p):
     for at in range(p.n_blocks):
         tiles = min(p.block, p.tiles - at * p.block)
         for block in range(p.n_lanes):
-            most = p.leaves.max_mr[p.lanes[block].nr - 1]
+            most = max_rows(p.leaves, p.lanes[block].nr)
             height = ceil_div(tiles, ceil_div(tiles, most))
             for first in range(0, tiles, height):
                 add_calls(&count, p.leaves, p.G * p.n * p.n, <double>p.G * p.n * p.n * p.CI, p.CI,
@@ -255,7 +255,7 @@ cdef dict describe_winograd_gradient(const WinogradGradient* p):
     cdef Py_ssize_t block, part, channels, ci, most, height
     cdef double values = <double>p.G * p.n * p.n, blocks = ceil_div(p.tiles, p.block)
     for block in range(p.n_lanes):
-        most = p.leaves.max_mr[p.lanes[block].nr - 1]
+        most = max_rows(p.leaves, p.lanes[block].nr)
         for part in range(p.n_channels):
             channels = min(p.channels, p.CI - part * p.channels)
             height = ceil_div(channels, ceil_div(channels, most))

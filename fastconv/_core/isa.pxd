@@ -240,6 +240,7 @@ cdef extern from "ukernels/ukernels.h" nogil:
 
     ctypedef struct fc_leaves:
         int vf
+        int registers
         int max_mr[4]
         fc_tile_fn tile[4][14]
         fc_tile_fn lanewise[2][14]
@@ -290,7 +291,13 @@ cdef extern from "ukernels/ukernels.h" nogil:
 
 cdef const fc_leaves* leaves(int itemsize) noexcept nogil
 cdef const fc_leaves* unaligned_leaves(const fc_leaves* leaves, Py_ssize_t rows) noexcept nogil
+
+cdef struct Costs:
+    double fma, load, broadcast, latency
+
 cdef double vector_cycles(const fc_leaves* leaves) noexcept nogil
+cdef Costs costs(const fc_leaves* leaves) noexcept nogil
+cdef int max_rows(const fc_leaves* leaves, int nr) noexcept nogil
 
 cdef bint flushes       # denormals are zero inside of calls
 cdef uint64_t float_mode() noexcept nogil

@@ -4,7 +4,7 @@
 Loop nests ask ``leaves(itemsize)`` for the register tile and the other leaves of the tier in use
 and never learn its name.  A tier may bring leaves of half its width, ``narrow``:
 ``cheapest_leaves`` in ``plan`` and ``unaligned_leaves`` say where they are better,
-``vector_cycles`` what a vector costs.  ``float_mode`` is how the threads of a call are to round and
+``costs`` what a vector costs.  ``float_mode`` is how the threads of a call are to round and
 to treat denormals; how a processor is told so is the leaves' knowledge too.
 """
 
@@ -32,6 +32,36 @@ cdef const fc_leaves* unaligned_leaves(const fc_leaves* leaves, Py_ssize_t rows)
 cdef double vector_cycles(const fc_leaves* leaves) noexcept nogil:
     """Cycles of a vector multiply-add, in those of the widest tier."""
     return 0.5 if leaves.narrow == NULL and wide_is_two_narrow else 1.0
+
+
+cdef Costs costs(const fc_leaves* leaves) noexcept nogil:
+    """Cycles of a vector's multiply-add, of its load, of a broadcast from memory, and of the wait for
+    a multiply-add's result, in multiply-adds of the widest tier.
+
+    Where a wide vector passes in two halves a core begins one wide or two narrow multiply-adds a
+    clock, and loads as many bytes; elsewhere two of either, but loads little more than one wide
+    vector (measured on Zen 4 and on Ice Lake).
+    """
+    cdef Costs c
+    c.fma = vector_cycles(leaves)
+    if wide_is_two_narrow:
+        c.load, c.broadcast, c.latency = c.fma, 0.6, 4.0
+    else:
+        c.load = c.broadcast = 1.25 if leaves.narrow == NULL else 1.9
+        c.latency = 8.0
+    return c
+
+
+cdef int max_rows(const fc_leaves* leaves, int nr) noexcept nogil:
+    """Rows of the tallest tile of nr vectors that is worth its while.
+
+    The very tallest reads some vectors of `b` from memory for each row; where loads take longer than
+    multiply-adds, a row less, and a register for each vector, is faster.
+    """
+    cdef int rows = leaves.max_mr[nr - 1]
+    if costs(leaves).load > 1.5 and rows * nr + nr >= leaves.registers:
+        rows -= 1
+    return rows
 
 
 flushes = False

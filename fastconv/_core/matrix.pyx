@@ -19,7 +19,8 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
 from fastconv._core.caches cimport L3_BYTES
-from fastconv._core.isa cimport FC_MAX_MR, fc_dots, fc_leaves, fc_mix, fc_tile, leaves
+from fastconv._core.isa cimport (
+    FC_MAX_MR, FC_MAX_NR, fc_dots, fc_leaves, fc_mix, fc_tile, leaves, max_rows)
 from fastconv._core.memory cimport Block, take
 from fastconv._core.threads cimport interrupted, parallel_for, team_size
 
@@ -133,7 +134,7 @@ cdef int product(
     team = team_size(<double>rows * lanes * n)
     if rows <= FEW_ROWS and not transposed:
         return sums_of_runs(&run, team)
-    run.pack = rows > run.leaves.max_mr[3] or lanes % vf != 0
+    run.pack = rows > max_rows(run.leaves, FC_MAX_NR) or lanes % vf != 0
     tile = 4 * vf
     run.width = min(max(lanes * row_blocks // TASKS, FEWEST_LANES), LANES)
     if lanes * row_blocks < FEWEST_TASKS * FEWEST_LANES:
@@ -228,7 +229,7 @@ cdef void product_task(void* context, Py_ssize_t task, int thread) noexcept nogi
     cdef Py_ssize_t l0 = task % run.lane_blocks * run.width, size = run.itemsize
     cdef Py_ssize_t r0 = task // run.lane_blocks * ROWS, tile = 4 * run.leaves.vf
     cdef Py_ssize_t rows = min(ROWS, run.rows - r0), width = min(run.width, run.lanes - l0)
-    cdef Py_ssize_t most = run.leaves.max_mr[3]
+    cdef Py_ssize_t most = max_rows(run.leaves, FC_MAX_NR)
     cdef Py_ssize_t tiles = (rows + most - 1) // most
     cdef Py_ssize_t calls = tiles * ((width + tile - 1) // tile)
     cdef Py_ssize_t i, mr, r, at, k = 0, steps, asked, share, a_row, a_k
@@ -296,7 +297,7 @@ cdef void ask(
 cdef void compute(const fc_leaves* tiles, fc_tile* t, Py_ssize_t mr) noexcept nogil:
     """A tile of mr rows: two, if so many rows are too many for few lanes."""
     cdef int nr = <int>((t.lanes - 1) // tiles.vf)
-    cdef Py_ssize_t most = tiles.max_mr[nr]
+    cdef Py_ssize_t most = max_rows(tiles, nr + 1)
     while mr > most:
         tiles.tile[nr][most - 1](t)
         t.a_off += most

@@ -1,5 +1,5 @@
 from fastconv._core.geometry cimport Axis
-from fastconv._core.isa cimport fc_leaves
+from fastconv._core.isa cimport fc_leaves, max_rows
 from fastconv._core.pack cimport Spread
 
 cdef struct Part:
@@ -107,7 +107,7 @@ cdef inline Py_ssize_t tallest_tile(
     const fc_leaves* leaves, const Lanes* lanes, Py_ssize_t count
 ) noexcept nogil:
     """The most rows that a tile of every width in use can have."""
-    return min(leaves.max_mr[lanes[0].nr - 1], leaves.max_mr[lanes[count - 1].nr - 1])
+    return min(max_rows(leaves, lanes[0].nr), max_rows(leaves, lanes[count - 1].nr))
 
 cdef inline Py_ssize_t rows_alike(
     const Py_ssize_t* valid, Py_ssize_t i, Py_ssize_t end

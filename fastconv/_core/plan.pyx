@@ -26,7 +26,7 @@ from fastconv._core.caches cimport L2_BYTES, L3_BYTES
 from fastconv._core.geometry cimport (
     Axis, all_inside, end_of_run, end_valid, first_valid, span, valid_taps)
 from fastconv._core.isa cimport (
-    FC_LONG_SLIDE, FC_MAX_NR, FC_SLIDE, fc_leaves, vector_cycles)
+    FC_LONG_SLIDE, FC_MAX_NR, FC_SLIDE, Costs, costs, fc_leaves, max_rows, vector_cycles)
 
 # Below this many reduced channels a part of a tile is too short a call.
 FEW_CHANNELS = 16
@@ -70,13 +70,15 @@ cdef double tile_cycles(
 ) noexcept nogil:
     """Cycles of one step of the reduction.
 
-    Fewer than four chains a cycle cannot hide the FMA's latency.  A vector that is not aligned is
-    two loads, and there are not quite two broadcasts to a cycle.  The pointers to more than eight
-    rows do not stay in registers.
+    Too few chains cannot hide the FMA's latency.  A vector that is not aligned is two loads.  Of a
+    tile that has no register left for its last vector each row but the first loads that again.  More
+    than eight rows have more pointers than one.
     """
-    cdef double fma = vector_cycles(leaves)
-    cdef double loads = (nr if aligned else 2 * nr) * fma + 0.6 * mr
-    return (max(max(mr * nr * fma, 4.0), loads) + 0.2 * nr * fma + 0.05 * mr
+    cdef Costs c = costs(leaves)
+    cdef double loads = (nr if aligned else 2 * nr) * c.load + mr * c.broadcast
+    if mr * nr + nr >= leaves.registers:
+        loads += (mr - 1) * c.load
+    return (max(max(mr * nr * c.fma, c.latency), loads) + 0.2 * nr * c.fma + 0.05 * mr
             + 0.1 * max(mr - 8, 0))
 
 
@@ -95,7 +97,7 @@ cdef Py_ssize_t tile_height(
     const fc_leaves* leaves, Py_ssize_t rows, int nr, Py_ssize_t* joined
 ) noexcept nogil:
     """Rows of a tile that has so many to cover; as many images as `joined` may share it."""
-    cdef Py_ssize_t most = leaves.max_mr[nr - 1]
+    cdef Py_ssize_t most = max_rows(leaves, nr)
     joined[0] = 1
     if rows > most:
         return ceil_div(rows, ceil_div(rows, most))

@@ -27,7 +27,7 @@ from libc.string cimport memset
 
 from fastconv._core.caches cimport L2_BYTES
 from fastconv._core.geometry cimport Axis, forward_axis, gradient_axes
-from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_winograd, vector_cycles
+from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_winograd, max_rows, vector_cycles
 from fastconv._core.plan cimport (
     STREAM_BYTES, best_width, ceil_div, cheapest_leaves, cut_lanes, tallest_tile)
 from fastconv._core.threads cimport parallel_for
@@ -264,7 +264,7 @@ cdef void multiply(
     cdef const Winograd* p = run.p
     cdef Py_ssize_t a_off[FC_MAX_MR]
     cdef Py_ssize_t c_off[FC_MAX_MR]
-    cdef Py_ssize_t most = p.leaves.max_mr[lanes.nr - 1], width = lanes.nr * p.vf
+    cdef Py_ssize_t most = max_rows(p.leaves, lanes.nr), width = lanes.nr * p.vf
     cdef Py_ssize_t tallest = ceil_div(tiles, ceil_div(tiles, most)), height, size = p.itemsize
     cdef Py_ssize_t value, first, row, ci0
     cdef Py_ssize_t sum_length = ceil_div(p.CI, ceil_div(p.CI, LONGEST_SUM))

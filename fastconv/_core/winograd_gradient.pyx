@@ -20,7 +20,7 @@ by the problem's shape, and their partial kernels are added in order.
 from libc.stdlib cimport free
 
 from fastconv._core.caches cimport L2_BYTES
-from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_winograd, vector_cycles
+from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_winograd, max_rows, vector_cycles
 from fastconv._core.partials cimport add_partials, partial_size
 from fastconv._core.plan cimport (
     best_width, ceil_div, cheapest_leaves, cut_lanes, tallest_tile)
@@ -225,7 +225,7 @@ cdef void multiply(
     for value in range(p.n * p.n):
         for block in range(first, last + 1):
             lanes = &p.lanes[block]
-            most = p.leaves.max_mr[lanes.nr - 1]
+            most = max_rows(p.leaves, lanes.nr)
             tallest = ceil_div(channels, ceil_div(channels, most))
             t.lanes = lanes.nr * p.vf
             t.b = dy + (value * p.dy.step + lanes.c0 - p.lanes[first].c0) * size

@@ -37,6 +37,7 @@ extern const fc_leaves FC_N2(leaves, FC_TYPE, FC_NARROW);
 #endif
 const fc_leaves FC_N(leaves) = {
     .vf = VF,
+    .registers = FC_REGISTERS,
     .max_mr = {0 FC_ROWS_1(FC_COUNT, 1), 0 FC_ROWS_2(FC_COUNT, 2), 0 FC_ROWS_3(FC_COUNT, 3),
                0 FC_ROWS_4(FC_COUNT, 4)},
     .tile = {{FC_ROWS_1(FC_ENTRY, 1)}, {FC_ROWS_2(FC_ENTRY, 2)}, {FC_ROWS_3(FC_ENTRY, 3)},

@@ -7,6 +7,7 @@
 #if !FC_ARM64
 #define FC_TIER baseline
 #define FC_VBYTES 16
+#define FC_REGISTERS 16
 #define FC_ROWS_1 FC_UP_TO_6
 #define FC_ROWS_2 FC_UP_TO_6
 #define FC_ROWS_3 FC_UP_TO_4

@@ -4,6 +4,7 @@
 #if FC_ARM64
 #define FC_TIER neon
 #define FC_VBYTES 16
+#define FC_REGISTERS 32
 #define FC_ROWS_1 FC_UP_TO_14
 #define FC_ROWS_2 FC_UP_TO_12
 #define FC_ROWS_3 FC_UP_TO_8

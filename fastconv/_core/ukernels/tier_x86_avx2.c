@@ -4,6 +4,7 @@
 #if FC_X86_64
 #define FC_TIER avx2
 #define FC_VBYTES 32
+#define FC_REGISTERS 16
 #define FC_ROWS_1 FC_UP_TO_9
 #define FC_ROWS_2 FC_UP_TO_6
 #define FC_ROWS_3 FC_UP_TO_4

@@ -5,6 +5,7 @@
 #if FC_X86_64
 #define FC_TIER avx512
 #define FC_VBYTES 64
+#define FC_REGISTERS 32
 #define FC_NARROW avx2
 #define FC_ROWS_1 FC_UP_TO_9
 #define FC_ROWS_2 FC_UP_TO_14

@@ -84,36 +84,68 @@ FC_INLINE void FC_N(follow)(V acc[FC_MAX_MR][FC_MAX_NR], const T *const row[], p
     }
 }
 
-/* Whether the rows of a tall tile are neighbours in memory: one register then holds the pointers to
- * all of them, which for more than eight there are too few of. */
-FC_INLINE int FC_N(rows_are_near)(const fc_tile *t, const int MR)
+/* Whether the rows of a tall tile lie evenly: a few registers then hold the pointers to all of them,
+ * which for more than eight there are too few of. */
+FC_INLINE int FC_N(rows_are_even)(const fc_tile *t, const int MR)
 {
-    for (int p = 1; p < MR; p++)
-        if (t->a_off[p] != t->a_off[0] + p) return 0;
+    for (int p = 2; p < MR; p++)
+        if (t->a_off[p] - t->a_off[p - 1] != t->a_off[1] - t->a_off[0]) return 0;
     return MR > 8;
 }
 
-/* nk steps of an outer product, or lane by lane. */
+/* nk steps of an outer product, or lane by lane.  With `even` every fourth row has a pointer, and the
+ * rows after it lie `apart`. */
 FC_INLINE void FC_N(steps)(V acc[FC_MAX_MR][FC_MAX_NR], const T *const row[], ptrdiff_t ia,
                            ptrdiff_t a_k, const T *b, ptrdiff_t b_k, ptrdiff_t nk, const int MR,
-                           const int NR, const int lanewise, const int near)
+                           const int NR, const int lanewise, const int even, ptrdiff_t apart)
 {
-    const T *a = row[0] + ia;
+    /* Where there are too few registers for all vectors of `b`, the values of fewer rows have them, or
+     * the last vector is an operand in memory. */
+    const int tight = !lanewise && MR * NR + NR >= FC_REGISTERS, by_rows = tight && MR < NR;
+    const int kept = by_rows ? 0 : tight ? FC_REGISTERS - 1 - MR * NR : NR;
+    const T *a[FC_MAX_MR / 4 + 1];
+    FC_UNROLL
+    for (int p = 0; p < MR; p += 4) a[p / 4] = row[p] + ia;
     for (ptrdiff_t ik = nk; ik > 0; ik--) {
-        V bv[FC_MAX_NR];
+        V av[FC_MAX_MR], bv[FC_MAX_NR];
         FC_UNROLL
-        for (int v = 0; v < NR; v++) bv[v] = FC_N(load)(b + v * VF);
-        FC_UNROLL
-        for (int p = 0; p < MR; p++) {
+        for (int v = 0; v < kept; v++) {
+            bv[v] = FC_N(load)(b + v * VF);
+            FC_HOLD(bv[v]);
+        }
+        if (by_rows) {
+            FC_UNROLL
+            for (int p = 0; p < MR; p++) {
+                av[p] = row[p][ia] - (V){0};
+                FC_HOLD(av[p]);
+            }
             FC_UNROLL
             for (int v = 0; v < NR; v++) {
+                bv[v] = FC_N(load)(b + v * VF);
+                FC_HOLD(bv[v]);
+                FC_UNROLL
+                for (int p = 0; p < MR; p++) acc[p][v] += av[p] * bv[v];
+            }
+        }
+        FC_UNROLL
+        for (int p = 0; p < MR && !by_rows; p++) {
+            if (kept < NR) FC_WALK(b);
+            FC_UNROLL
+            for (int v = 0; v < NR; v++) {
+                if (v >= kept) bv[v] = FC_N(load)(b + v * VF);
                 if (lanewise)
                     acc[p][v] += FC_N(load)(row[p] + ia + v * VF) * bv[v];
                 else
-                    acc[p][v] += (near ? a[p] : row[p][ia]) * bv[v];
+                    acc[p][v] += (even ? a[p / 4][p % 4 * apart] : row[p][ia]) * bv[v];
             }
         }
-        a += a_k;
+        if (even) {
+            FC_UNROLL
+            for (int p = 0; p < MR; p += 4) {
+                a[p / 4] += a_k;
+                FC_WALK(a[p / 4]);
+            }
+        }
         ia += a_k;
         b += b_k;
     }
@@ -121,7 +153,7 @@ FC_INLINE void FC_N(steps)(V acc[FC_MAX_MR][FC_MAX_NR], const T *const row[], pt
 
 /* One tile: its sum, and what is stored of it. */
 FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, const int lanewise,
-                               const int slide, const int follows, const int near)
+                               const int slide, const int follows, const int even)
 {
     V acc[FC_MAX_MR][FC_MAX_NR];
     const T *row[FC_MAX_MR];
@@ -142,7 +174,7 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
             for (int v = 0; v < NR; v++) __builtin_prefetch(c0 + t->c_off[p] + v * VF, 1);
         }
     }
-    const ptrdiff_t a_k = t->a_k, b_k = t->b_k;
+    const ptrdiff_t a_k = t->a_k, b_k = t->b_k, apart = even ? t->a_off[1] - t->a_off[0] : 0;
     for (ptrdiff_t it = 0; it < t->nt; it++) {
         for (ptrdiff_t iu = 0; iu < t->nu; iu++) {
             const ptrdiff_t ia = it * t->a_t + iu * t->a_u;
@@ -163,7 +195,7 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
                 FC_N(follow)(acc, row, ia, b, t, MR, NR);
                 continue;
             }
-            FC_N(steps)(acc, row, ia, a_k, b, b_k, t->nk, MR, NR, lanewise, near);
+            FC_N(steps)(acc, row, ia, a_k, b, b_k, t->nk, MR, NR, lanewise, even, apart);
         }
     }
 
@@ -230,16 +262,16 @@ FC_INLINE void FC_N(next_tile)(fc_tile *t)
     {                                                                                              \
         FC_N(tile_body)(t, mr, nr, 0, 0, 0, 0);                                                    \
     }                                                                                              \
-    static FC_NOINLINE void FC_N(near_##mr##x##nr)(const fc_tile *t)                               \
+    static FC_NOINLINE void FC_N(even_##mr##x##nr)(const fc_tile *t)                               \
     {                                                                                              \
         FC_N(tile_body)(t, mr, nr, 0, 0, 0, 1);                                                    \
     }                                                                                              \
     static void FC_N(tile_##mr##x##nr)(fc_tile *t)                                                 \
     {                                                                                              \
-        const int near = FC_N(rows_are_near)(t, mr);                                               \
+        const int even = FC_N(rows_are_even)(t, mr);                                               \
         for (ptrdiff_t left = t->n; left > 0; left--, FC_N(next_tile)(t)) {                        \
-            if (near)                                                                              \
-                FC_N(near_##mr##x##nr)(t);                                                         \
+            if (even)                                                                              \
+                FC_N(even_##mr##x##nr)(t);                                                         \
             else                                                                                   \
                 FC_N(one_##mr##x##nr)(t);                                                          \
         }                                                                                          \

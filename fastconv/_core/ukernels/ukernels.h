@@ -381,6 +381,7 @@ typedef double (*fc_roof_fn)(ptrdiff_t n);
 /* What one tier offers for one type. */
 typedef struct fc_leaves {
     int vf;                /* lanes in a vector                                 */
+    int registers;         /* vectors that a core has names for                 */
     int max_mr[FC_MAX_NR]; /* most rows of a tile of NR = index + 1 vectors     */
     fc_tile_fn tile[FC_MAX_NR][FC_MAX_MR]; /* [NR - 1][MR - 1]; NULL past max_mr */
     fc_tile_fn lanewise[FC_LANEWISE_NR][FC_MAX_MR];
