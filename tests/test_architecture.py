@@ -34,7 +34,7 @@ FLOORS = (
         "fastconv._core.caches",
         "fastconv._core.algorithm",
     ),
-    ("fastconv._core.threads",),
+    ("fastconv._core.threads", "fastconv._core.ahead"),
     ("fastconv._core.geometry", "fastconv._core.pack"),
     ("fastconv._core.plan", "fastconv._core.axis_map"),
     (

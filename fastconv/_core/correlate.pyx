@@ -8,10 +8,10 @@ Lanes are output channels, rows of the register tile are output pixels.  The nes
     task   (images, group, rows, columns, lane blocks)     in parallel
       ci block             source rows are packed when they are planar, need zero columns, or lie
                            so far apart that they push each other out of the L1 cache
-        lane block         one panel of the packed kernel, in L2; what the next task reads is asked
-                           for, where it comes from memory
+        lane block         one panel of the packed kernel, in L2
           phase
-            column tile, part         MR pixels, taps valid for all of them
+            column tile, part         MR pixels, taps valid for all of them; they ask for a share of
+                                      what the next task reads, where that comes from memory
               image, run of rows      one call: a tile for each row, sums t, u, ci in registers
 
 With few reduced channels a part of a tile would be too short to pay for its call, and with large
@@ -25,6 +25,7 @@ block of reduced channels: what is added to soon stays.
 Tasks write disjoint pixels and channels of the destination, so no two threads write one place.
 """
 
+from fastconv._core.ahead cimport ask_nothing, ask_share
 from fastconv._core.caches cimport L2_BYTES
 from fastconv._core.geometry cimport Axis, span
 from fastconv._core.isa cimport FC_MAX_MR, FC_MAX_NR, fc_tile, fc_tile_fn
@@ -50,6 +51,8 @@ cdef enum:
 cdef Py_ssize_t SETS_BYTES = 4096
 cdef Py_ssize_t WAYS = 8
 cdef Py_ssize_t CACHE_LINE = 64
+# What is read once is asked for so far ahead.
+cdef Py_ssize_t AHEAD_BYTES = 1 << 16
 
 
 # ---- the plan -----------------------------------------------------------------------------------
@@ -68,7 +71,7 @@ cdef int plan_correlate(Plan* p, int width, bint packs, bint dst_planar) except 
     border_cycles(p, p.lanes[0].nr, &inside, &by_parts, &by_zeros)
     p.padded = by_parts != inside and (p.CI < FEW_CHANNELS or by_zeros < by_parts)
     # Few channels are copied faster from memory than tiles find them there.
-    packs |= p.padded or (p.asks and p.CI < FEW_CHANNELS and taps > 1)
+    packs |= p.padded or (p.streams and p.CI < FEW_CHANNELS and taps > 1)
     p.pitch = p.ci_block
     if shares_sets(p, p.G * p.CI * p.w[0].stride):
         packs = True
@@ -173,6 +176,8 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
     cdef int ph, pw
     cdef bint packs = p.src_scratch > 0
     unpack_task(p, number, &task)
+    if run.asks:
+        find_next(run, &task)
 
     if p.dst_scratch > 0:
         scratch_image(run, &task, scratch + p.src_scratch * size, &dst)
@@ -191,13 +196,11 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
         for block in range(task.lanes0, task.lanes1):
             if block > task.lanes0 and interrupted():
                 return
-            if p.asks and p.G == 1 and not packs and ci_index == 0:
-                ask_ahead(run, &task, block - task.lanes0, task.lanes1 - task.lanes0)
             lanes = &p.lanes[block]
             panel = run.packed + (task.g * p.V + lanes.v0) * p.vf * p.CI * p.KH * p.KW * size
             for ph in range(p.n_h):
                 for pw in range(p.n_w):
-                    sweep(run, &task, lanes, ph, pw, ci0, ci_len, &src, panel, &dst)
+                    sweep(run, &task, block, ph, pw, ci0, ci_len, &src, panel, &dst)
         # end: block
     # end: ci_index
     if p.dst_scratch > 0:
@@ -206,32 +209,35 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
         p.leaves.fence()
 
 
-cdef void ask_ahead(
-    const Run* run, const Task* task, Py_ssize_t share, Py_ssize_t shares
-) noexcept nogil:
-    """Ask for a share of what the next task is the first to read: it lies behind this one's."""
+cdef void find_next(const Run* run, Task* task) noexcept nogil:
+    """What the next task is the first to read: it lies behind what this one reads."""
     cdef const Plan* p = run.p
     cdef const Image* src = run.src
     cdef Py_ssize_t low, high, begin, length
+    cdef Py_ssize_t most = (p.N - 1) * src.sn + (p.src_h - 1) * src.sh + p.src_w * src.sw
     if p.n_columns > 1:
         begin = task.c1 * p.w[0].stride * src.sw
         length = (task.c1 - task.c0) * p.w[0].stride * src.sw
+        if task.lanes1 - task.lanes0 == 1:
+            # Read but once, it need not come so long before.
+            begin -= max(length - AHEAD_BYTES // p.itemsize, 0)
     else:
         span(p.h, p.n_h, task.b0, task.b1, &low, &high)
         begin = max(min(high, p.src_h), 0) * src.sh
         length = (task.b1 - task.b0) * p.h[0].stride * src.sh
     begin += (task.n1 - 1) * src.sn
-    length = min(length * (task.n1 - task.n0), p.N * src.sn - begin) // shares
-    if length > 0:
-        p.leaves.prefetch(src.data + (begin + share * length) * p.itemsize, length * p.itemsize)
+    task.next[0].at = src.data + begin * p.itemsize
+    task.next[0].bytes = max(min(length * (task.n1 - task.n0), most - begin), 0) * p.itemsize
+    task.next[1].at, task.next[1].bytes = task.next[0].at, 0
 
 
 cdef void sweep(
-    const Run* run, const Task* task, const Lanes* lanes, int ph, int pw,
+    const Run* run, const Task* task, Py_ssize_t block, int ph, int pw,
     Py_ssize_t ci0, Py_ssize_t ci_len, const Image* src, const char* panel, const Image* dst
 ) noexcept nogil:
     """One phase of a task for one block of lanes and one block of reduced channels."""
     cdef const Plan* p = run.p
+    cdef const Lanes* lanes = &p.lanes[block]
     cdef const Axis* h = &p.h[ph]
     cdef const Axis* w = &p.w[pw]
     # The first and last valid tap of each of the phase's rows.
@@ -244,20 +250,28 @@ cdef void sweep(
     cdef bint first = ci0 == 0, last = ci0 + ci_len == p.CI
     cdef bint starts, alone
     cdef fc_tile t
+    ask_nothing(&t)
     t.lanes = lanes.count
     t.row_bias = NULL
     t.b = panel + (p.phase_row[ph * p.n_w + pw] + ci0 * h.taps * w.taps) * width * size
     t.a_t, t.a_k = h.offset_step * src.sh, 1
     t.b_t, t.b_k = w.taps * ci_len * width, width
+    cdef Py_ssize_t runs = (task.n1 - task.n0) * (task.b1 - task.b0) * h.taps
     if is_one_run(p, src, ci_len):
         t.a_u = t.b_u = 0
     else:
         t.a_u, t.b_u = w.offset_step * src.sw, ci_len * width
+        runs *= w.taps
     cdef const char* bias = NULL
     if run.bias != NULL:
         bias = run.bias + (task.g * p.V * p.vf + lanes.c0) * size
 
+    cdef Py_ssize_t tiles = p.tile0[entry + 1] - p.tile0[entry]
+    cdef bint asks = run.asks and p.G == 1 and first and ph == pw == 0
     for index in range(p.tile0[entry], p.tile0[entry + 1]):
+        if asks:
+            ask_share(&t, task.next, (block - task.lanes0) * tiles + index - p.tile0[entry],
+                      (task.lanes1 - task.lanes0) * tiles, runs)
         if index % ASK_TILES == ASK_TILES - 1 and interrupted():
             return
         tile = &p.tiles[index]
@@ -336,3 +350,4 @@ cdef void run_part(
         # end: i
         n += joined
     # end: n
+    whole.ask = t.ask

@@ -21,13 +21,14 @@ There is little arithmetic for each byte, so the nest follows memory:
 
 Tasks write disjoint pixels and channels of the destination, so no two threads write one place.
 (The last block of lanes may overlap the one before it: both are in one task.)  Large results are
-streamed past the caches, and while a wide tile is computed the pixels that the tile below will be
-the first to see are asked for.
+streamed past the caches.  Wide tiles ask for what the tiles below them will be the first to see and
+to write.
 """
 
 from fastconv._core.geometry cimport Axis, most_see_the_border
-from fastconv._core.isa cimport FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile
-from fastconv._core.pack cimport Image, spread_table
+from fastconv._core.ahead cimport Stretch, ask_nothing, ask_share
+from fastconv._core.isa cimport FC_ASKS, FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile
+from fastconv._core.pack cimport Image, is_gapless, spread_table
 from fastconv._core.plan cimport (
     ENOUGH_TASKS, PACKED_LANES, SCRATCH_BYTES, TASK_WORK, ColumnTile, Lanes, Plan, ceil_div,
     cut_columns, cut_lanes, destination_pixels, lanewise_leaves, order_kernel, source_elements,
@@ -40,8 +41,6 @@ from fastconv._core.threads cimport interrupted
 # A task asks after so many pixels of a row whether to go on.
 cdef enum:
     LONG_ROW = 4096
-# So much of the source is asked for at a time: more would keep the tiles waiting.
-cdef Py_ssize_t ASKED_BYTES = 8192
 
 
 # ---- the plan -----------------------------------------------------------------------------------
@@ -187,12 +186,10 @@ cdef void sweep_wide(
 ) noexcept nogil:
     """One phase of a task: the tiles that a row's pixels fill."""
     cdef const Plan* p = run.p
-    cdef bint asks = p.asks and p.src_scratch == 0
     cdef Py_ssize_t i, n, at, count, most = min(p.columns, LONG_ROW)
     cdef int nr
     cdef ColumnTile* tile
-    if asks:
-        most = min(most, ASKED_BYTES // max(src.sw * p.itemsize, 1))
+    cdef Stretch below[FC_ASKS]
     for i in range(task.b0, min(task.b1, p.h[ph].n)):
         for nr in range(1, p.lanes[0].nr + 1):
             at = first_tile(p, nr, pw)
@@ -202,9 +199,8 @@ cdef void sweep_wide(
                 if joined_rows(p, nr, tile) < 2:
                     count = tiles_alike(p, at, first_tile(p, nr, pw + 1), most)
                     for n in range(task.n0, task.n1):
-                        if asks and nr == p.lanes[0].nr:
-                            ahead(p, &p.h[ph], &p.w[pw], tile, count, n, i, src)
-                        run_tiles(run, task, ph, pw, nr, tile, count, n, 1, i, 1, src, dst)
+                        find_below(run, ph, pw, nr, tile, count, n, i, src, dst, below)
+                        run_tiles(run, task, ph, pw, nr, tile, count, n, 1, i, 1, src, dst, below)
                 at += count
                 if p.tiles[at - 1].j1 // LONG_ROW > tile.j0 // LONG_ROW and interrupted():
                     return
@@ -235,19 +231,30 @@ cdef bint sees_same(const Plan* p, const ColumnTile* a, const ColumnTile* b) noe
         p.parts[a.part0].u1 == p.parts[b.part0].u1)
 
 
-cdef void ahead(
-    const Plan* p, const Axis* h, const Axis* w, const ColumnTile* tile, Py_ssize_t count,
-    Py_ssize_t n, Py_ssize_t i, const Image* src
+cdef void find_below(
+    const Run* run, int ph, int pw, int nr, const ColumnTile* tile, Py_ssize_t count,
+    Py_ssize_t n, Py_ssize_t i, const Image* src, const Image* dst, Stretch* below
 ) noexcept nogil:
-    """Ask for the pixels that the tiles below these will be the first to see."""
-    cdef Py_ssize_t row, last = (i + 1) * h.stride + h.offset + (h.taps - 1) * h.offset_step
-    cdef Py_ssize_t pixels = count * (tile.j1 - tile.j0) * w.stride
-    cdef const char* a
-    for row in range(last, last + h.stride):
-        if 0 <= row < p.src_h:
-            a = src.data + (n * src.sn + row * src.sh
-                            + (tile.j0 * w.stride + w.offset) * src.sw) * p.itemsize
-            p.leaves.prefetch(a, pixels * src.sw * p.itemsize)
+    """What the row of tiles below is the first to see and to write, these tiles' share of it."""
+    cdef const Plan* p = run.p
+    cdef const Axis* h = &p.h[ph]
+    cdef Py_ssize_t last = (i + 1) * h.stride + h.offset + (h.taps - 1) * h.offset_step, k
+    cdef Py_ssize_t j1 = tile.j0 + count * (tile.j1 - tile.j0)
+    cdef Py_ssize_t bytes
+    below[0].at, below[0].bytes = src.data + (n * src.sn + last * src.sh) * p.itemsize, 0
+    below[1].at, below[1].bytes = below[0].at, 0
+    if not p.asks or ph > 0 or pw > 0 or nr < p.lanes[0].nr:
+        return
+    if run.asks:
+        below[0].bytes = h.stride * src.sh * p.itemsize
+    if p.dst_scratch == 0 and not run.streams and (
+            is_gapless(dst, p.N, p.CO, p.dst_h, p.dst_w)):
+        below[1].at = dst.data + (n * dst.sn + (i + 1) * h.step * dst.sh) * p.itemsize
+        below[1].bytes = h.step * dst.sh * p.itemsize
+    for k in range(FC_ASKS):
+        bytes = below[k].bytes
+        below[k].at += bytes * tile.j0 // p.w[pw].n
+        below[k].bytes = bytes * (j1 - tile.j0) // p.w[pw].n
 
 
 cdef void sweep_narrow(
@@ -274,7 +281,8 @@ cdef void sweep_narrow(
                 n = task.n0
                 while n < task.n1:
                     images = min(most // rows, task.n1 - n)
-                    run_tiles(run, task, ph, pw, nr, &p.tiles[at], 1, n, images, i, rows, src, dst)
+                    run_tiles(run, task, ph, pw, nr, &p.tiles[at], 1, n, images, i, rows, src, dst,
+                              NULL)
                     n += images
                 i += rows
             # end: i
@@ -285,18 +293,18 @@ cdef void sweep_narrow(
 cdef void run_tiles(
     const Run* run, const Task* task, int ph, int pw, int nr, const ColumnTile* tile,
     Py_ssize_t count, Py_ssize_t n, Py_ssize_t images, Py_ssize_t i, Py_ssize_t rows,
-    const Image* src, const Image* dst
+    const Image* src, const Image* dst, const Stretch* below
 ) noexcept nogil:
     """The columns of a tile, and of those after it that are alike, of some rows and images.
 
-    For every block of nr vectors of the task.
+    For every block of nr vectors of the task; they ask for what lies `below`, if it is not NULL.
     """
     cdef const Plan* p = run.p
     cdef const Axis* h = &p.h[ph]
     cdef const Axis* w = &p.w[pw]
     cdef Py_ssize_t a_off[FC_MAX_MR]
     cdef Py_ssize_t c_off[FC_MAX_MR]
-    cdef Py_ssize_t q, r, at, block, height = 0, size = p.itemsize, width = nr * p.vf
+    cdef Py_ssize_t q, r, at, block, blocks = 0, height = 0, size = p.itemsize, width = nr * p.vf
     cdef Py_ssize_t columns = tile.j1 - tile.j0, a_at, c_at
     cdef Py_ssize_t a_j = w.stride * src.sw, c_j = w.step * dst.sw
     cdef Py_ssize_t depth = p.CI * p.KH * p.KW
@@ -307,6 +315,7 @@ cdef void run_tiles(
     cdef const char* b
     cdef char* c
     cdef fc_tile t
+    ask_nothing(&t)
     for q in range(images):
         for r in range(rows):
             a_at = q * src.sn + r * h.stride * src.sh
@@ -333,6 +342,9 @@ cdef void run_tiles(
     b = run.packed + (p.phase_row[ph * p.n_w + pw] + t0 * p.CI * w.taps + u0) * width * size
     c = dst.data + (n * dst.sn + (h.start + i * h.step) * dst.sh
                     + (w.start + tile.j0 * w.step) * dst.sw) * size
+    # The wide blocks come first.
+    while task.lanes0 + blocks < task.lanes1 and p.lanes[task.lanes0 + blocks].nr == nr:
+        blocks += 1
     for block in range(task.lanes0, task.lanes1):
         lanes = &p.lanes[block]
         if lanes.nr != nr:
@@ -344,5 +356,7 @@ cdef void run_tiles(
         if run.bias != NULL:
             t.lane_bias = run.bias + lanes.c0 * size
         t.stream = run.streams and p.dst_scratch == 0 and lanes.c0 % p.vf == 0
+        if below != NULL and blocks > 0:
+            ask_share(&t, below, block - task.lanes0, blocks, count * t.nt * t.nu)
         p.leaves.lanewise[nr - 1][height - 1](&t)
     # end: block

@@ -5,6 +5,8 @@ cdef extern from "ukernels/ukernels.h" nogil:
         FC_MAX_MR
         FC_MAX_NR
         FC_LANEWISE_NR
+        FC_ASKS
+        FC_LINE_BYTES
         FC_SLIDE
         FC_LONG_SLIDE
         FC_MAX_TIERS
@@ -37,6 +39,9 @@ cdef extern from "ukernels/ukernels.h" nogil:
         Py_ssize_t b_t, b_u, b_k
         Py_ssize_t nt, nu, nk
         Py_ssize_t n, a_n, b_n, c_n
+        const char* ask[2]
+        Py_ssize_t ask_step[2]
+        Py_ssize_t ask_lines
         Py_ssize_t a_ahead, b_ahead
         const void* lane_bias
         const void* row_bias

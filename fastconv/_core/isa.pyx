@@ -35,8 +35,8 @@ cdef double vector_cycles(const fc_leaves* leaves) noexcept nogil:
 
 
 cdef Costs costs(const fc_leaves* leaves) noexcept nogil:
-    """Cycles of a vector's multiply-add, of its load, of a broadcast from memory, and of the wait for
-    a multiply-add's result, in multiply-adds of the widest tier.
+    """Cycles of a vector's multiply-add, of its load, of a broadcast from memory, and of the wait
+    for a multiply-add's result, in multiply-adds of the widest tier.
 
     Where a wide vector passes in two halves a core begins one wide or two narrow multiply-adds a
     clock, and loads as many bytes; elsewhere two of either, but loads little more than one wide
@@ -55,8 +55,8 @@ cdef Costs costs(const fc_leaves* leaves) noexcept nogil:
 cdef int max_rows(const fc_leaves* leaves, int nr) noexcept nogil:
     """Rows of the tallest tile of nr vectors that is worth its while.
 
-    The very tallest reads some vectors of `b` from memory for each row; where loads take longer than
-    multiply-adds, a row less, and a register for each vector, is faster.
+    The very tallest reads some vectors of `b` from memory for each row; where loads take longer
+    than multiply-adds, a row less, and a register for each vector, is faster.
     """
     cdef int rows = leaves.max_mr[nr - 1]
     if costs(leaves).load > 1.5 and rows * nr + nr >= leaves.registers:

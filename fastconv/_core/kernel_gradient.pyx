@@ -15,8 +15,9 @@ share a call, whose rows are these taps.  Small groups go the same way, with x *
 
     task    (chunk of pixels, group, lane blocks, units)      in parallel
       block of pixels        x and dy packed where they are planar, or cannot be read in place
-        lane block           the next block's rows are asked for, where they come from memory
-          unit               the rows of one tile: MR input channels of a tap, or (ic, kh, kw)
+        lane block
+          unit               the rows of one tile: MR input channels of a tap, or (ic, kh, kw);
+                             it asks for a share of the next block, where that comes from memory
             run              depthwise: of pixels that see the same taps; else all
                              one call of the tile: sums images, rows, columns in registers
 
@@ -35,7 +36,8 @@ team.
 from libc.string cimport memset
 
 from fastconv._core.geometry cimport Axis, end_of_run, end_valid, first_valid
-from fastconv._core.isa cimport FC_MAX_MR, FC_SLIDE, fc_tile, tile_of
+from fastconv._core.ahead cimport Stretch, ask_nothing, ask_share
+from fastconv._core.isa cimport FC_ASKS, FC_MAX_MR, FC_SLIDE, fc_tile, tile_of
 from fastconv._core.kernel_plan cimport kernel_scratch_bytes
 from fastconv._core.pack cimport Box, pack_box, pack_panels, pack_pixels
 from fastconv._core.partials cimport add_partials, partial_size
@@ -161,22 +163,22 @@ cdef Block block_at(const KernelPlan* p, Py_ssize_t at) noexcept nogil:
     return pixels
 
 
-cdef void ask_for(
-    const Run* run, const Block* seen, const Block* pixels, Py_ssize_t share, Py_ssize_t shares
+cdef void find_next(
+    const Run* run, const Block* seen, const Block* pixels, Stretch* next
 ) noexcept nogil:
-    """Ask for a share of what a block reads, but for what the block before it has seen."""
+    """What a block reads of x and dy, but for what the block before it has seen."""
     cdef const KernelPlan* p = run.p
     cdef Py_ssize_t row0, row1
     if p.n_columns > 1:     # a 1x1 kernel's pixels are one row
-        ask(p, run.x, pixels, pixels.j0 * run.x.sw, pixels.j1 * run.x.sw, share, shares)
-        ask(p, run.dy, pixels, pixels.j0 * run.dy.sw, pixels.j1 * run.dy.sw, share, shares)
+        next[0] = stretch(p, run.x, pixels, pixels.j0 * run.x.sw, pixels.j1 * run.x.sw)
+        next[1] = stretch(p, run.dy, pixels, pixels.j0 * run.dy.sw, pixels.j1 * run.dy.sw)
         return
     row0 = max(pixels.i0 * p.h.stride + p.h.offset, 0)
     if seen.n0 == pixels.n0:
         row0 = max(row0, rows_end(p, seen))
     row1 = min(rows_end(p, pixels), p.h.source)
-    ask(p, run.x, pixels, row0 * run.x.sh, row1 * run.x.sh, share, shares)
-    ask(p, run.dy, pixels, pixels.i0 * run.dy.sh, pixels.i1 * run.dy.sh, share, shares)
+    next[0] = stretch(p, run.x, pixels, row0 * run.x.sh, row1 * run.x.sh)
+    next[1] = stretch(p, run.dy, pixels, pixels.i0 * run.dy.sh, pixels.i1 * run.dy.sh)
 
 
 cdef inline Py_ssize_t rows_end(const KernelPlan* p, const Block* pixels) noexcept nogil:
@@ -184,17 +186,15 @@ cdef inline Py_ssize_t rows_end(const KernelPlan* p, const Block* pixels) noexce
     return (pixels.i1 - 1) * p.h.stride + p.h.offset + (p.KH - 1) * p.h.offset_step + 1
 
 
-cdef void ask(
-    const KernelPlan* p, const Image* image, const Block* pixels, Py_ssize_t begin, Py_ssize_t end,
-    Py_ssize_t share, Py_ssize_t shares
+cdef Stretch stretch(
+    const KernelPlan* p, const Image* image, const Block* pixels, Py_ssize_t begin, Py_ssize_t end
 ) noexcept nogil:
-    """Ask for a share of the elements [begin, end) of a block's images; of several, of all between
-    the first and the last."""
-    cdef Py_ssize_t bytes
-    begin += pixels.n0 * image.sn
-    end += (pixels.n1 - 1) * image.sn
-    bytes = (end - begin) * p.itemsize // shares
-    p.leaves.prefetch(image.data + begin * p.itemsize + share * bytes, bytes)
+    """The elements [begin, end) of a block's images; of several, all between the first and the
+    last."""
+    cdef Stretch found
+    found.at = image.data + (pixels.n0 * image.sn + begin) * p.itemsize
+    found.bytes = max((pixels.n1 - 1 - pixels.n0) * image.sn + end - begin, 0) * p.itemsize
+    return found
 
 
 cdef void sum_block(
@@ -209,12 +209,15 @@ cdef void sum_block(
     cdef Py_ssize_t taps_of_unit = 1 if p.by_taps else p.KH * p.KW
     cdef Box seen
     cdef Block inside, next_pixels
+    cdef Stretch next[FC_ASKS]
     # Where its rows follow each other, a lane-wise tile asks for the image's next row.
     cdef bint follows = p.lanewise and p.h.stride == p.w.stride == 1 and p.KW == FC_SLIDE
     cdef bint asks = p.asks and not follows and at + 1 < p.n_blocks
     cdef fc_tile t
+    ask_nothing(&t)
     if asks:
         next_pixels = block_at(p, at + 1)
+        find_next(run, pixels, &next_pixels, next)
     t.a_t, t.a_u, t.a_k = x.sn, p.h.stride * x.sh, p.w.stride * x.sw
     t.b_t, t.b_u, t.b_k = dy.sn, dy.sh, dy.sw
     if p.swapped:
@@ -230,7 +233,8 @@ cdef void sum_block(
         if unit % ASK_UNITS == ASK_UNITS - 1 and interrupted():
             return
         if asks:
-            ask_for(run, pixels, &next_pixels, block * units + unit - unit0, blocks * units)
+            ask_share(&t, next, block * units + unit - unit0, blocks * units,
+                      (pixels.n1 - pixels.n0) * (pixels.i1 - pixels.i0))
         first = unit // taps_of_unit * p.tile_rows
         rows = min(p.tile_rows, p.unit_rows - first)
         t.accumulate = accumulate

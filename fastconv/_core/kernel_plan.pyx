@@ -119,7 +119,7 @@ cdef KernelGradientPlan make_kernel_plan(
                 p.V * p.vf * itemsize * (p.h.stride + (p.KH - 1) * p.h.offset_step)):
             p.split = p.n_lanes     # whole pixels are one copy a row
     # Shared operands that no cache holds are asked for in time.
-    p.asks = not (x_planar or dy_planar) and p.G == 1 and p.h.stride <= p.KH and (
+    p.asks = dense and not (x_planar or dy_planar) and p.G == 1 and p.h.stride <= p.KH and (
         p.panels or p.n_units >= MANY_ASKS or not (p.packs_x or p.packs_dy)) and (
         itemsize * g.N * (<double>g.IC * IH * IW + <double>g.OC * OH * OW) >= STREAM_BYTES)
     p.x_channels = p.CI

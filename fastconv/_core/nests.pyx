@@ -17,8 +17,9 @@ from fastconv._core.geometry cimport Axis, Geometry, forward_axis, gradient_axes
 from fastconv._core.isa cimport fc_leaves
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
-    FEW_CHANNELS, STREAM_BYTES, CorrelationPlan, Plan, best_width, border_cycles, ceil_div,
-    cheapest_leaves, lanewise_leaves, max_taps, may_share_vectors, shared_cycles, table, valid_rows)
+    ASK_BYTES, FEW_CHANNELS, STREAM_BYTES, CorrelationPlan, Plan, best_width, border_cycles,
+    ceil_div, cheapest_leaves, lanewise_leaves, max_taps, may_share_vectors, shared_cycles, table,
+    valid_rows)
 from fastconv._core.planes cimport correlate_planes, cycles_by_pixels, plan_planes
 
 # So many rows that it does not matter how the last of them are cut.
@@ -38,6 +39,7 @@ cdef CorrelationPlan make_plan(
     cdef Py_ssize_t OH = g.OH, OW = g.OW, IH = g.IH, IW = g.IW, N = g.N
     cdef double by_channels = 0, by_pixels, inside, by_parts, by_zeros
     cdef Py_ssize_t depth, run
+    cdef double bytes
     cdef int width
     p.leaves, p.itemsize, p.vf = leaves, itemsize, leaves.vf
     p.G, p.KH, p.KW, p.flipped = g.G, g.KH, g.KW, backward
@@ -68,8 +70,9 @@ cdef CorrelationPlan make_plan(
 
     valid_rows(p)
 
-    p.asks = p.itemsize * g.N * (
-        <double>g.IC * g.IH * g.IW + <double>g.OC * g.OH * g.OW) >= STREAM_BYTES
+    bytes = p.itemsize * g.N * (
+        <double>g.IC * g.IH * g.IW + <double>g.OC * g.OH * g.OW)
+    p.asks, p.streams = bytes >= ASK_BYTES, bytes >= STREAM_BYTES
     run = max(p.CI * max_taps(p.w, p.n_w), 1)
     depth = max(p.CI * max_taps(p.h, p.n_h) * max_taps(p.w, p.n_w), 1)
     # The rows of a 1x1 kernel may be the whole batch, which its leaves must not follow from.
@@ -87,6 +90,7 @@ cdef CorrelationPlan make_plan(
     p.lanewise = is_lanewise(p, leaves, depth, min(by_channels, by_pixels))
     p.pixel_lanes = not p.lanewise and by_pixels < 0.85 * by_channels
     if p.pixel_lanes:
+        p.streams = False
         plan_planes(p, leaves)
     elif p.lanewise:
         plan_depthwise(p, leaves, src_planar, dst_planar)
@@ -94,7 +98,6 @@ cdef CorrelationPlan make_plan(
         plan_correlate(p, width, src_planar, dst_planar)
     if not (p.pixel_lanes or p.lanewise):
         p.cycles = by_channels * p.h[0].n * p.N * p.G + 0.5 * p.packed_size
-    p.streams = p.asks and not p.pixel_lanes
     return plan
 
 

@@ -6,6 +6,12 @@ cdef struct Image:
     char* data
     Py_ssize_t sn, sc, sh, sw
 
+cdef inline bint is_gapless(
+    const Image* image, Py_ssize_t N, Py_ssize_t C, Py_ssize_t H, Py_ssize_t W
+) noexcept nogil:
+    """Whether the pixels of a channels-last image, rows and images follow each other in memory."""
+    return image.sw == C and (H == 1 or image.sh == W * C) and (N == 1 or image.sn == H * W * C)
+
 cdef struct Box:
     # What to pack: images [n0, n1), channels [c0, c1), rows [r0, r1), columns [x0, x1) of an image
     # of H x W pixels.  Rows and columns outside the image are zero.  Packed pixels are `pitch`

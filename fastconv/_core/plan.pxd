@@ -67,7 +67,7 @@ cdef struct Plan:
 cdef class CorrelationPlan:
     cdef Plan p
 
-cdef Py_ssize_t FEW_CHANNELS, PACKED_LANES, SCRATCH_BYTES, STREAM_BYTES, ENOUGH_TASKS
+cdef Py_ssize_t ASK_BYTES, FEW_CHANNELS, PACKED_LANES, SCRATCH_BYTES, STREAM_BYTES, ENOUGH_TASKS
 cdef double TASK_WORK
 
 cdef void* table(Py_ssize_t count, size_t size) except NULL

@@ -32,6 +32,8 @@ from fastconv._core.isa cimport (
 FEW_CHANNELS = 16
 # Bytes of the L2 cache that each scratch of a task may take.
 SCRATCH_BYTES = L2_BYTES // 4
+# A call that moves so many bytes asks ahead for what it reads: more than a core's own cache keeps.
+ASK_BYTES = 2 * L2_BYTES
 # A call that moves so many bytes streams its result: its first lines would be gone from the last
 # cache before anyone came to read them.
 STREAM_BYTES = L3_BYTES // 4
@@ -71,8 +73,8 @@ cdef double tile_cycles(
     """Cycles of one step of the reduction.
 
     Too few chains cannot hide the FMA's latency.  A vector that is not aligned is two loads.  Of a
-    tile that has no register left for its last vector each row but the first loads that again.  More
-    than eight rows have more pointers than one.
+    tile that has no register left for its last vector each row but the first loads that again.
+    More than eight rows have more pointers than one.
     """
     cdef Costs c = costs(leaves)
     cdef double loads = (nr if aligned else 2 * nr) * c.load + mr * c.broadcast

@@ -22,6 +22,7 @@ from libc.math cimport INFINITY
 from libc.string cimport memcpy, memset
 
 from fastconv._core.geometry cimport Axis, span
+from fastconv._core.ahead cimport ask_nothing
 from fastconv._core.isa cimport FC_MAX_MR, FC_MAX_NR, fc_leaves, fc_tile, unaligned_leaves
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
@@ -199,6 +200,7 @@ cdef void sweep(
     cdef const char* kernel = run.kernel + (task.g * p.CO * p.CI * taps + ci0 * k_ci) * size
     cdef bint last = ci0 + ci_len == p.CI
     cdef fc_tile t
+    ask_nothing(&t)
     if i1 <= task.b0 or w.n == 0:
         return
     t.a_off, t.c_off, t.lane_bias = a_off, c_off, NULL

@@ -5,6 +5,7 @@ import time
 
 from libc.string cimport memset
 
+from fastconv._core.ahead cimport ask_nothing
 from fastconv._core.isa cimport FC_MAX_MR, FC_MAX_NR, FC_ROOF_FMAS, fc_leaves, fc_tile, leaves
 from fastconv._core.memory cimport Block, take
 
@@ -51,6 +52,7 @@ def tile(str name, int mr, int nr, str dtype):
     cdef int p, calls = 200
     cdef double best = 0, end = time.perf_counter() + 0.1, start
     cdef fc_tile t
+    ask_nothing(&t)
     if (mr, nr) not in [(rows, w) for top, w in tiles(name, dtype) for rows in range(1, top + 1)]:
         raise ValueError(f"mr, nr: expected a tile of {name}, got {(mr, nr)}")
     cdef Block block = take((mr * DEPTH + DEPTH * width + mr * width) * size)

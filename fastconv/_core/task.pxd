@@ -1,3 +1,4 @@
+from fastconv._core.ahead cimport Stretch
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport Plan
 from fastconv._core.threads cimport task_fn
@@ -12,11 +13,13 @@ cdef struct Run:
     char* scratch             # per thread: source, then destination
     bint relu
     bint streams
+    bint asks                 # the source is dense and comes from memory
 
 cdef struct Task:
     # Images [n0, n1) of group g, base rows [b0, b1), base columns [c0, c1), blocks of lanes.
     Py_ssize_t n0, n1, g, b0, b1, c0, c1, lanes0, lanes1
     Py_ssize_t column_block
+    Stretch next[2]           # what the next task is the first to read (FC_ASKS stretches)
 
 cdef int run_tasks(
     const Plan* plan, Image* src, const char* kernel, const char* bias, Image* dst,

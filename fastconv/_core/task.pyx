@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 
 from fastconv._core.geometry cimport span
 from fastconv._core.isa cimport fc_transpose_fn
-from fastconv._core.pack cimport Box, Image, pack_box
+from fastconv._core.pack cimport Box, Image, is_gapless, pack_box
 from fastconv._core.plan cimport Lanes, Plan, ceil_div
 from fastconv._core.threads cimport interrupted, parallel_for, task_fn
 
@@ -34,6 +34,9 @@ cdef int run_tasks(
     run.packed, run.scratch, run.relu = packed, scratch, relu
     # A planar destination's alignment depends on the task: see write_planes.
     run.streams = plan.streams and (plan.dst_scratch > 0 or is_aligned(plan, dst))
+    run.asks = plan.asks and plan.src_scratch == 0 and (
+        is_gapless(src, plan.N, plan.CO if plan.lanewise else plan.G * plan.CI, plan.src_h,
+                   plan.src_w))
     if kernel == NULL:
         pass                # it is packed already
     elif plan.flipped and not plan.lanewise:

@@ -25,6 +25,7 @@ sum of an output has one order, by channels, whatever the task; so it has the sa
 from libc.stdlib cimport free
 from libc.string cimport memset
 
+from fastconv._core.ahead cimport ask_nothing
 from fastconv._core.caches cimport L2_BYTES
 from fastconv._core.geometry cimport Axis, forward_axis, gradient_axes
 from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_winograd, max_rows, vector_cycles
@@ -269,6 +270,7 @@ cdef void multiply(
     cdef Py_ssize_t value, first, row, ci0
     cdef Py_ssize_t sum_length = ceil_div(p.CI, ceil_div(p.CI, LONGEST_SUM))
     cdef fc_tile t
+    ask_nothing(&t)
     for row in range(tallest):
         a_off[row], c_off[row] = row * p.pixels.pitch, row * width
     t.a_off, t.c_off = a_off, c_off

@@ -19,6 +19,7 @@ by the problem's shape, and their partial kernels are added in order.
 
 from libc.stdlib cimport free
 
+from fastconv._core.ahead cimport ask_nothing
 from fastconv._core.caches cimport L2_BYTES
 from fastconv._core.isa cimport FC_MAX_MR, fc_tile, fc_winograd, max_rows, vector_cycles
 from fastconv._core.partials cimport add_partials, partial_size
@@ -214,6 +215,7 @@ cdef void multiply(
     cdef Py_ssize_t size = p.itemsize, value, block, ci, row, most, tallest, height
     cdef Lanes* lanes
     cdef fc_tile t
+    ask_nothing(&t)
     for row in range(FC_MAX_MR):
         a_off[row], c_off[row] = row, row * p.width
     t.a_off, t.c_off = a_off, c_off

@@ -151,8 +151,20 @@ FC_INLINE void FC_N(steps)(V acc[FC_MAX_MR][FC_MAX_NR], const T *const row[], pt
     }
 }
 
+/* Ask for the next lines of memory. */
+FC_INLINE void FC_N(ask_ahead)(fc_tile *t, ptrdiff_t lines)
+{
+    for (; lines > 0; lines--) {
+        FC_UNROLL
+        for (int i = 0; i < FC_ASKS; i++) {
+            __builtin_prefetch(t->ask[i], 0, 2);
+            t->ask[i] += t->ask_step[i];
+        }
+    }
+}
+
 /* One tile: its sum, and what is stored of it. */
-FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, const int lanewise,
+FC_INLINE void FC_N(tile_body)(fc_tile *t, const int MR, const int NR, const int lanewise,
                                const int slide, const int follows, const int even)
 {
     V acc[FC_MAX_MR][FC_MAX_NR];
@@ -175,10 +187,19 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
         }
     }
     const ptrdiff_t a_k = t->a_k, b_k = t->b_k, apart = even ? t->a_off[1] - t->a_off[0] : 0;
+    ptrdiff_t nu = t->nu, a_u = t->a_u, b_u = t->b_u, nk = t->nk, last = nk;
+    ptrdiff_t lines = t->ask_lines;
+    if (!lanewise && nu == 1 && lines > FC_ASK_LINES) {
+        /* Shorter runs, before each of which a few are asked for. */
+        nu = (lines + FC_ASK_LINES - 1) / FC_ASK_LINES;
+        lines = FC_ASK_LINES, nk /= nu, last -= (nu - 1) * nk;
+        a_u = nk * a_k, b_u = nk * b_k;
+    }
     for (ptrdiff_t it = 0; it < t->nt; it++) {
-        for (ptrdiff_t iu = 0; iu < t->nu; iu++) {
-            const ptrdiff_t ia = it * t->a_t + iu * t->a_u;
-            const T *b = (const T *)t->b + it * t->b_t + iu * t->b_u;
+        for (ptrdiff_t iu = 0; iu < nu; iu++) {
+            const ptrdiff_t ia = it * t->a_t + iu * a_u;
+            const T *b = (const T *)t->b + it * t->b_t + iu * b_u;
+            FC_N(ask_ahead)(t, lines);
             if (FC_SLIDES && lanewise && MR > 2 && slide) {
                 const T *a = row[0] + ia;
                 if (slide == FC_SLIDE)
@@ -195,7 +216,7 @@ FC_INLINE void FC_N(tile_body)(const fc_tile *t, const int MR, const int NR, con
                 FC_N(follow)(acc, row, ia, b, t, MR, NR);
                 continue;
             }
-            FC_N(steps)(acc, row, ia, a_k, b, b_k, t->nk, MR, NR, lanewise, even, apart);
+            FC_N(steps)(acc, row, ia, a_k, b, b_k, iu + 1 < nu ? nk : last, MR, NR, lanewise, even, apart);
         }
     }
 
@@ -258,11 +279,11 @@ FC_INLINE void FC_N(next_tile)(fc_tile *t)
 /* The leaves of one size, for leaves.inc.h.  The loop over tiles stands outside of the function that
  * computes one, whose registers are all taken. */
 #define FC_TILE(mr, nr)                                                                            \
-    static FC_NOINLINE void FC_N(one_##mr##x##nr)(const fc_tile *t)                                \
+    static FC_NOINLINE void FC_N(one_##mr##x##nr)(fc_tile *t)                                \
     {                                                                                              \
         FC_N(tile_body)(t, mr, nr, 0, 0, 0, 0);                                                    \
     }                                                                                              \
-    static FC_NOINLINE void FC_N(even_##mr##x##nr)(const fc_tile *t)                               \
+    static FC_NOINLINE void FC_N(even_##mr##x##nr)(fc_tile *t)                               \
     {                                                                                              \
         FC_N(tile_body)(t, mr, nr, 0, 0, 0, 1);                                                    \
     }                                                                                              \
@@ -277,7 +298,7 @@ FC_INLINE void FC_N(next_tile)(fc_tile *t)
         }                                                                                          \
     }
 #define FC_LANEWISE_TILE(mr, nr)                                                                   \
-    static FC_NOINLINE void FC_N(one_lanewise_##mr##x##nr)(const fc_tile *t, int slide,            \
+    static FC_NOINLINE void FC_N(one_lanewise_##mr##x##nr)(fc_tile *t, int slide,            \
                                                            int follows)                            \
     {                                                                                              \
         FC_N(tile_body)(t, mr, nr, 1, slide, follows, 0);                                          \

@@ -16,6 +16,9 @@ enum {
     FC_LANEWISE_NR = 2, /* vectors in a row of the widest lane-wise tile       */
     FC_SLIDE = 3,       /* rows that hand vectors on, taps read at once (lane-wise) */
     FC_LONG_SLIDE = 5,  /* or so many taps                                        */
+    FC_ASKS = 2,        /* stretches of memory that a tile asks for              */
+    FC_ASK_LINES = 8,   /* lines asked for at a time                              */
+    FC_LINE_BYTES = 64, /* of a cache line                                       */
     FC_ROOF_FMAS = 12,  /* chains of the loop that measures the peak              */
     FC_MAX_TIERS = 4 /* tiers that one processor may run                      */
 };
@@ -34,6 +37,10 @@ enum {
  *
  * A call computes n such tiles, one after the other, and moves a, b and c by a_n, b_n and c_n after
  * each.
+ *
+ * Before each run of ik it asks for ask_lines lines of memory of either stretch, ask_step bytes apart,
+ * to come into the L2 cache: a hint, which may reach past an array.  Where nu is 1, an outer product
+ * asks for FC_ASK_LINES at a time.
  */
 typedef struct {
     const void *a, *b;
@@ -43,6 +50,8 @@ typedef struct {
     ptrdiff_t b_t, b_u, b_k;
     ptrdiff_t nt, nu, nk;
     ptrdiff_t n, a_n, b_n, c_n;
+    const char *ask[FC_ASKS]; /* see below */
+    ptrdiff_t ask_step[FC_ASKS], ask_lines;
     ptrdiff_t a_ahead, b_ahead; /* so far behind what it reads a lane-wise tile asks for more */
     const void *lane_bias; /* NR*VF values */
     const void *row_bias;  /* MR values    */
