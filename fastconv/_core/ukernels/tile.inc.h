@@ -101,7 +101,8 @@ FC_INLINE void FC_N(steps)(V acc[FC_MAX_MR][FC_MAX_NR], const T *const row[], pt
 {
     /* Where there are too few registers for all vectors of `b`, the values of fewer rows have them, or
      * the last vector is an operand in memory. */
-    const int tight = !lanewise && MR * NR + NR >= FC_REGISTERS, by_rows = tight && MR < NR;
+    const int tight = !lanewise && MR * NR + NR >= FC_REGISTERS;
+    const int by_rows = tight && MR < NR && MR * NR + MR < FC_REGISTERS;
     const int kept = by_rows ? 0 : tight ? FC_REGISTERS - 1 - MR * NR : NR;
     const T *a[FC_MAX_MR / 4 + 1];
     FC_UNROLL
@@ -111,7 +112,7 @@ FC_INLINE void FC_N(steps)(V acc[FC_MAX_MR][FC_MAX_NR], const T *const row[], pt
         FC_UNROLL
         for (int v = 0; v < kept; v++) {
             bv[v] = FC_N(load)(b + v * VF);
-            FC_HOLD(bv[v]);
+            if (!lanewise) FC_HOLD(bv[v]);
         }
         if (by_rows) {
             FC_UNROLL
@@ -216,7 +217,8 @@ FC_INLINE void FC_N(tile_body)(fc_tile *t, const int MR, const int NR, const int
                 FC_N(follow)(acc, row, ia, b, t, MR, NR);
                 continue;
             }
-            FC_N(steps)(acc, row, ia, a_k, b, b_k, iu + 1 < nu ? nk : last, MR, NR, lanewise, even, apart);
+            FC_N(steps)(acc, row, ia, a_k, b, b_k, lanewise || iu + 1 < nu ? nk : last, MR, NR, lanewise,
+                        even, apart);
         }
     }
 
