@@ -112,7 +112,7 @@ FC_INLINE void FC_N(steps)(V acc[FC_MAX_MR][FC_MAX_NR], const T *const row[], pt
         FC_UNROLL
         for (int v = 0; v < kept; v++) {
             bv[v] = FC_N(load)(b + v * VF);
-            if (!lanewise) FC_HOLD(bv[v]);
+            if (!lanewise && MR > 1) FC_HOLD(bv[v]);
         }
         if (by_rows) {
             FC_UNROLL
