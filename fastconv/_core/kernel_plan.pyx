@@ -17,7 +17,7 @@ from fastconv._core.isa cimport FC_LANEWISE_NR, FC_SLIDE
 from fastconv._core.pack cimport spread_table
 from fastconv._core.partials cimport partial_size
 from fastconv._core.plan cimport (
-    FEW_CHANNELS, PACKED_LANES, STREAM_BYTES, best_width, ceil_div, cheapest_leaves, cut_lanes,
+    ASK_BYTES, FEW_CHANNELS, PACKED_LANES, best_width, ceil_div, cheapest_leaves, cut_lanes,
     lanewise_leaves, may_share_vectors, shared_cycles, tallest_tile)
 
 # A block: enough pixels to load and store the tile for; a task: enough blocks to be handed out.
@@ -121,7 +121,7 @@ cdef KernelGradientPlan make_kernel_plan(
     # Shared operands that no cache holds are asked for in time.
     p.asks = dense and not (x_planar or dy_planar) and p.G == 1 and p.h.stride <= p.KH and (
         p.panels or p.n_units >= MANY_ASKS or not (p.packs_x or p.packs_dy)) and (
-        itemsize * g.N * (<double>g.IC * IH * IW + <double>g.OC * OH * OW) >= STREAM_BYTES)
+        itemsize * g.N * (<double>g.IC * IH * IW + <double>g.OC * OH * OW) >= ASK_BYTES)
     p.x_channels = p.CI
     if p.lanewise:
         p.x_channels *= min(p.split * p.lanes[0].nr, p.V) * p.vf
