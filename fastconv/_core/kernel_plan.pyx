@@ -34,8 +34,6 @@ cdef Py_ssize_t PARTIAL_BYTES = 4194304
 # pixel of a panel is worth copying for so many vector multiply-adds.
 cdef Py_ssize_t PANEL_BYTES = 2048
 cdef Py_ssize_t PANEL_STEPS = 240
-# What a block packs itself is worth asking for in so many shares; more at once would only wait.
-cdef Py_ssize_t MANY_ASKS = 5
 # Cycles of a step of groups that share vectors, and where rows hand theirs on.
 cdef double SHARED_STEP = 2
 cdef double FOLLOWING_STEP = 1.4
@@ -120,7 +118,6 @@ cdef KernelGradientPlan make_kernel_plan(
             p.split = p.n_lanes     # whole pixels are one copy a row
     # Shared operands that no cache holds are asked for in time.
     p.asks = dense and not (x_planar or dy_planar) and p.G == 1 and p.h.stride <= p.KH and (
-        p.panels or p.n_units >= MANY_ASKS or not (p.packs_x or p.packs_dy)) and (
         itemsize * g.N * (<double>g.IC * IH * IW + <double>g.OC * OH * OW) >= ASK_BYTES)
     p.x_channels = p.CI
     if p.lanewise:
