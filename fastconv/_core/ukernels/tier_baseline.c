@@ -5,10 +5,6 @@
 #include "target.h"
 #include "ukernels.h"
 #if !FC_ARM64
-#if defined(__GNUC__) && !defined(__clang__)
-/* Processors that need this tier are rare: their code is not worth a fiftieth of the wheel more. */
-#pragma GCC optimize("O2")
-#endif
 #define FC_TIER baseline
 #define FC_VBYTES 16
 #define FC_REGISTERS 15 /* and one for products, which here are no part of the sum */
