@@ -28,7 +28,7 @@ Tasks write disjoint pixels and channels of the destination, so no two threads w
 from fastconv._core.ahead cimport ask_nothing, ask_share
 from fastconv._core.caches cimport L2_BYTES
 from fastconv._core.geometry cimport Axis, span
-from fastconv._core.isa cimport FC_MAX_MR, FC_MAX_NR, fc_tile, fc_tile_fn
+from fastconv._core.isa cimport FC_LINE_BYTES, FC_MAX_MR, FC_MAX_NR, fc_tile, fc_tile_fn
 from fastconv._core.pack cimport Image
 from fastconv._core.plan cimport (
     ENOUGH_TASKS, FEW_CHANNELS, SCRATCH_BYTES, TASK_WORK, ColumnTile, Lanes, Part, Plan,
@@ -50,7 +50,6 @@ cdef enum:
 # Of the L1 cache: addresses this far apart share a set, which holds so many lines.
 cdef Py_ssize_t SETS_BYTES = 4096
 cdef Py_ssize_t WAYS = 8
-cdef Py_ssize_t CACHE_LINE = 64
 # What is read once is asked for so far ahead.
 cdef Py_ssize_t AHEAD_BYTES = 1 << 16
 
@@ -76,7 +75,7 @@ cdef int plan_correlate(Plan* p, int width, bint packs, bint dst_planar) except 
     if shares_sets(p, p.G * p.CI * p.w[0].stride):
         packs = True
     if packs and shares_sets(p, p.pitch * p.w[0].stride):
-        p.pitch += CACHE_LINE // p.itemsize
+        p.pitch += FC_LINE_BYTES // p.itemsize
     p.neighbours = neighbouring_taps(p.w, p.n_w)
     cut_tasks(p, packs, dst_planar)
     cut_columns(p)
@@ -135,7 +134,7 @@ cdef void cut_tasks(Plan* p, bint packs, bint dst_planar) noexcept nogil:
     tasks = p.n_images * p.n_rows * p.n_columns * p.G
     p.split = p.n_lanes
     wanted = ENOUGH_TASKS
-    if not dst_planar and p.G * p.CO * p.itemsize % CACHE_LINE:
+    if not dst_planar and p.G * p.CO * p.itemsize % FC_LINE_BYTES:
         # Tasks with the channels of one pixel would write to the same cache lines.
         wanted //= 4
     if tasks < wanted and tasks > 0:
@@ -176,7 +175,7 @@ cdef void correlate_task(void* context, Py_ssize_t number, int thread) noexcept 
     cdef int ph, pw
     cdef bint packs = p.src_scratch > 0
     unpack_task(p, number, &task)
-    if run.asks:
+    if run.asks_src:
         find_next(run, &task)
 
     if p.dst_scratch > 0:
@@ -267,7 +266,7 @@ cdef void sweep(
         bias = run.bias + (task.g * p.V * p.vf + lanes.c0) * size
 
     cdef Py_ssize_t tiles = p.tile0[entry + 1] - p.tile0[entry]
-    cdef bint asks = run.asks and p.G == 1 and first and ph == pw == 0
+    cdef bint asks = run.asks_src and first and ph == pw == 0
     for index in range(p.tile0[entry], p.tile0[entry + 1]):
         if asks:
             ask_share(&t, task.next, (block - task.lanes0) * tiles + index - p.tile0[entry],

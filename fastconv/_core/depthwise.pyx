@@ -25,10 +25,10 @@ streamed past the caches.  Wide tiles ask for what the tiles below them will be 
 to write.
 """
 
-from fastconv._core.geometry cimport Axis, most_see_the_border
 from fastconv._core.ahead cimport Stretch, ask_nothing, ask_share
+from fastconv._core.geometry cimport Axis, most_see_the_border
 from fastconv._core.isa cimport FC_ASKS, FC_LANEWISE_NR, FC_MAX_MR, fc_leaves, fc_tile
-from fastconv._core.pack cimport Image, is_gapless, spread_table
+from fastconv._core.pack cimport Image, spread_table
 from fastconv._core.plan cimport (
     ENOUGH_TASKS, PACKED_LANES, SCRATCH_BYTES, TASK_WORK, ColumnTile, Lanes, Plan, ceil_div,
     cut_columns, cut_lanes, destination_pixels, lanewise_leaves, order_kernel, source_elements,
@@ -190,8 +190,10 @@ cdef void sweep_wide(
     cdef int nr
     cdef ColumnTile* tile
     cdef Stretch below[FC_ASKS]
+    cdef bint first = ph == pw == 0, asks
     for i in range(task.b0, min(task.b1, p.h[ph].n)):
         for nr in range(1, p.lanes[0].nr + 1):
+            asks = first and nr == p.lanes[0].nr and (run.asks_src or run.asks_dst)
             at = first_tile(p, nr, pw)
             while at < first_tile(p, nr, pw + 1):
                 tile = &p.tiles[at]
@@ -199,8 +201,10 @@ cdef void sweep_wide(
                 if joined_rows(p, nr, tile) < 2:
                     count = tiles_alike(p, at, first_tile(p, nr, pw + 1), most)
                     for n in range(task.n0, task.n1):
-                        find_below(run, ph, pw, nr, tile, count, n, i, src, dst, below)
-                        run_tiles(run, task, ph, pw, nr, tile, count, n, 1, i, 1, src, dst, below)
+                        if asks:
+                            find_below(run, tile, count, n, i, src, dst, below)
+                        run_tiles(run, task, ph, pw, nr, tile, count, n, 1, i, 1, src, dst,
+                                  below if asks else NULL)
                 at += count
                 if p.tiles[at - 1].j1 // LONG_ROW > tile.j0 // LONG_ROW and interrupted():
                     return
@@ -232,29 +236,26 @@ cdef bint sees_same(const Plan* p, const ColumnTile* a, const ColumnTile* b) noe
 
 
 cdef void find_below(
-    const Run* run, int ph, int pw, int nr, const ColumnTile* tile, Py_ssize_t count,
-    Py_ssize_t n, Py_ssize_t i, const Image* src, const Image* dst, Stretch* below
+    const Run* run, const ColumnTile* tile, Py_ssize_t count, Py_ssize_t n, Py_ssize_t i,
+    const Image* src, const Image* dst, Stretch* below
 ) noexcept nogil:
     """What the row of tiles below is the first to see and to write, these tiles' share of it."""
     cdef const Plan* p = run.p
-    cdef const Axis* h = &p.h[ph]
+    cdef const Axis* h = &p.h[0]
     cdef Py_ssize_t last = (i + 1) * h.stride + h.offset + (h.taps - 1) * h.offset_step, k
     cdef Py_ssize_t j1 = tile.j0 + count * (tile.j1 - tile.j0)
     cdef Py_ssize_t bytes
     below[0].at, below[0].bytes = src.data + (n * src.sn + last * src.sh) * p.itemsize, 0
     below[1].at, below[1].bytes = below[0].at, 0
-    if not p.asks or ph > 0 or pw > 0 or nr < p.lanes[0].nr:
-        return
-    if run.asks:
+    if run.asks_src:
         below[0].bytes = h.stride * src.sh * p.itemsize
-    if p.dst_scratch == 0 and not run.streams and (
-            is_gapless(dst, p.N, p.CO, p.dst_h, p.dst_w)):
+    if run.asks_dst:
         below[1].at = dst.data + (n * dst.sn + (i + 1) * h.step * dst.sh) * p.itemsize
         below[1].bytes = h.step * dst.sh * p.itemsize
     for k in range(FC_ASKS):
         bytes = below[k].bytes
-        below[k].at += bytes * tile.j0 // p.w[pw].n
-        below[k].bytes = bytes * (j1 - tile.j0) // p.w[pw].n
+        below[k].at += bytes * tile.j0 // p.w[0].n
+        below[k].bytes = bytes * (j1 - tile.j0) // p.w[0].n
 
 
 cdef void sweep_narrow(
@@ -356,7 +357,7 @@ cdef void run_tiles(
         if run.bias != NULL:
             t.lane_bias = run.bias + lanes.c0 * size
         t.stream = run.streams and p.dst_scratch == 0 and lanes.c0 % p.vf == 0
-        if below != NULL and blocks > 0:
+        if below != NULL:
             ask_share(&t, below, block - task.lanes0, blocks, count * t.nt * t.nu)
         p.leaves.lanewise[nr - 1][height - 1](&t)
     # end: block

@@ -35,8 +35,8 @@ team.
 
 from libc.string cimport memset
 
-from fastconv._core.geometry cimport Axis, end_of_run, end_valid, first_valid
 from fastconv._core.ahead cimport Stretch, ask_nothing, ask_share
+from fastconv._core.geometry cimport Axis, end_of_run, end_valid, first_valid
 from fastconv._core.isa cimport FC_ASKS, FC_MAX_MR, FC_SLIDE, fc_tile, tile_of
 from fastconv._core.kernel_plan cimport kernel_scratch_bytes
 from fastconv._core.pack cimport Box, pack_box, pack_panels, pack_pixels

@@ -13,7 +13,8 @@ cdef struct Run:
     char* scratch             # per thread: source, then destination
     bint relu
     bint streams
-    bint asks                 # the source is dense and comes from memory
+    # The source, or the destination, is dense and comes from memory: tiles ask for it in time.
+    bint asks_src, asks_dst
 
 cdef struct Task:
     # Images [n0, n1) of group g, base rows [b0, b1), base columns [c0, c1), blocks of lanes.

@@ -34,9 +34,10 @@ cdef int run_tasks(
     run.packed, run.scratch, run.relu = packed, scratch, relu
     # A planar destination's alignment depends on the task: see write_planes.
     run.streams = plan.streams and (plan.dst_scratch > 0 or is_aligned(plan, dst))
-    run.asks = plan.asks and plan.src_scratch == 0 and (
-        is_gapless(src, plan.N, plan.CO if plan.lanewise else plan.G * plan.CI, plan.src_h,
-                   plan.src_w))
+    run.asks_src = plan.asks and plan.G == 1 and plan.src_scratch == 0 and is_gapless(
+        src, plan.N, plan.CO if plan.lanewise else plan.CI, plan.src_h, plan.src_w)
+    run.asks_dst = plan.asks and plan.G == 1 and plan.dst_scratch == 0 and not run.streams and (
+        is_gapless(dst, plan.N, plan.CO, plan.dst_h, plan.dst_w))
     if kernel == NULL:
         pass                # it is packed already
     elif plan.flipped and not plan.lanewise:

@@ -281,11 +281,11 @@ FC_INLINE void FC_N(next_tile)(fc_tile *t)
 /* The leaves of one size, for leaves.inc.h.  The loop over tiles stands outside of the function that
  * computes one, whose registers are all taken. */
 #define FC_TILE(mr, nr)                                                                            \
-    static FC_NOINLINE void FC_N(one_##mr##x##nr)(fc_tile *t)                                \
+    static FC_NOINLINE void FC_N(one_##mr##x##nr)(fc_tile *t)                                      \
     {                                                                                              \
         FC_N(tile_body)(t, mr, nr, 0, 0, 0, 0);                                                    \
     }                                                                                              \
-    static FC_NOINLINE void FC_N(even_##mr##x##nr)(fc_tile *t)                               \
+    static FC_NOINLINE void FC_N(even_##mr##x##nr)(fc_tile *t)                                     \
     {                                                                                              \
         FC_N(tile_body)(t, mr, nr, 0, 0, 0, 1);                                                    \
     }                                                                                              \
@@ -300,7 +300,7 @@ FC_INLINE void FC_N(next_tile)(fc_tile *t)
         }                                                                                          \
     }
 #define FC_LANEWISE_TILE(mr, nr)                                                                   \
-    static FC_NOINLINE void FC_N(one_lanewise_##mr##x##nr)(fc_tile *t, int slide,            \
+    static FC_NOINLINE void FC_N(one_lanewise_##mr##x##nr)(fc_tile *t, int slide,                  \
                                                            int follows)                            \
     {                                                                                              \
         FC_N(tile_body)(t, mr, nr, 1, slide, follows, 0);                                          \

@@ -114,7 +114,7 @@ static void FC_N(fence)(void)
 
 static void FC_N(prefetch)(const void *p, ptrdiff_t bytes)
 {
-    for (ptrdiff_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)p + i, 0, 2);
+    for (ptrdiff_t i = 0; i < bytes; i += FC_LINE_BYTES) __builtin_prefetch((const char *)p + i, 0, 2);
 }
 
 /* max(x, 0) that keeps NaN. */
